@@ -1,0 +1,1 @@
+//! Runs a plan: tasks joined by bounded channels of batches, and an orderly end.

@@ -1,0 +1,1 @@
+//! The http source: checks on a slot schedule, measured phase by phase.

@@ -1,0 +1,1 @@
+//! The kafka source and the kafka sink.

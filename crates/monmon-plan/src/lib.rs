@@ -1,0 +1,1 @@
+//! From a pipeline's text to a checked graph of stages: resolve and compile, both pure.

@@ -1,0 +1,1 @@
+//! The postgres sink, its migrations, and reading the store back.

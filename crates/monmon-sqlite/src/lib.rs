@@ -1,0 +1,1 @@
+//! The sqlite sink, its migrations, and reading the store back.

@@ -1,0 +1,1 @@
+//! Transforms that need nothing but the page: regex.

@@ -1,0 +1,2 @@
+//! The `monmon` program.
+fn main() {}
