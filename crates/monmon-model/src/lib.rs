@@ -1,1 +1,22 @@
 //! What monmon measures and how it is written down: checks, measurements, matches, the wire format.
+//!
+//! The words are those of ARCHITECTURE.md. Everything here is plain data; nothing touches the world.
+
+mod check;
+mod failure;
+mod id;
+mod match_result;
+mod measurement;
+mod outcome;
+mod rejected;
+mod status;
+pub mod wire;
+
+pub use check::{Check, Labels, Prober};
+pub use failure::{Failure, FailureKind, Owner, Phase};
+pub use id::{boot_id, check_id, match_id, measurement_id, rejected_id};
+pub use match_result::{Match, MatchStatus};
+pub use measurement::{Certificate, Hop, Measurement, Reason, Timings, Tls};
+pub use outcome::Outcome;
+pub use rejected::{Origin, Rejected, RejectedReason};
+pub use status::CheckState;

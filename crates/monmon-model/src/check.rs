@@ -1,0 +1,44 @@
+//! What is to be checked, and who checks it.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Free text by which checks are grouped and found.
+pub type Labels = BTreeMap<String, String>;
+
+/// A check as a measurement carries it: enough for a store to know it without the pipeline file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Check {
+    /// UUIDv5 of pipeline, source and name, or what the file gives as `id`. The same for all probers and restarts.
+    pub id: Uuid,
+    pub name: String,
+    /// Name of the pipeline that declares the check.
+    pub pipeline: String,
+    /// Name of the source stage that declares the check.
+    pub source: String,
+    /// Method of the first request.
+    pub method: String,
+    /// URL of the first request, without any password.
+    pub url: String,
+    /// Time from slot to slot, in microseconds.
+    pub interval_us: u64,
+    /// Longest time that one measurement may take, in microseconds.
+    pub timeout_us: u64,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: Labels,
+}
+
+/// Who made a measurement.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Prober {
+    /// Made at the first start and kept.
+    pub id: Uuid,
+    pub name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
+    /// One source's life, from its start to its end; `Measurement::seq` counts within it.
+    pub boot: Uuid,
+}

@@ -1,0 +1,47 @@
+//! What one matcher said of one measurement's page.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MatchStatus {
+    /// As the pipeline wants it: found where it should be, absent where it should not.
+    Passed,
+    /// Not as the pipeline wants it; the measurement is `down`.
+    Failed,
+    /// The matcher could not decide (limit hit, page cut off or not kept); the measurement is `unknown`.
+    Error,
+}
+
+impl MatchStatus {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            MatchStatus::Passed => "passed",
+            MatchStatus::Failed => "failed",
+            MatchStatus::Error => "error",
+        }
+    }
+}
+
+/// One matcher's word on one page.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Match {
+    /// The matcher's name, unique within a measurement's stage.
+    pub name: String,
+    /// Name of the stage that matched.
+    pub stage: String,
+    /// The kind of matcher: `regex`.
+    pub kind: String,
+    pub status: MatchStatus,
+    /// Whether the pattern was found; absent when the matcher could not decide.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Named captures.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub values: BTreeMap<String, String>,
+}

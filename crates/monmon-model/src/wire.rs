@@ -1,0 +1,194 @@
+//! The wire format, version 1: one measurement is one JSON object (a Kafka value, a line of JSON lines).
+//!
+//! Fields are only ever added within a version; a reader ignores those that it does not know. The JSON Schema in
+//! `docs/schema/` is generated from [`Measurement`].
+
+use schemars::Schema;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{Measurement, Rejected, RejectedReason};
+
+/// Version of the format that this build writes and the highest that it reads.
+pub const VERSION: u64 = 1;
+
+/// Largest encoded measurement that is read: room for many matches, not for a page.
+pub const MEASUREMENT_BYTES_MAX: usize = 1 << 20;
+
+const PREFIX: &[u8] = br#"{"v":1,"type":"measurement","#;
+
+/// Appends one measurement, without a line end.
+pub fn encode(measurement: &Measurement, into: &mut Vec<u8>) {
+    into.extend_from_slice(PREFIX);
+    let at = into.len();
+    serde_json::to_writer(&mut *into, measurement)
+        .expect("a measurement has string keys only and a Vec takes all");
+    // The object's own brace stands in the prefix.
+    into.remove(at);
+}
+
+/// Appends one rejected message as a JSON object of the type `rejected`, its bytes as lossy text and in full as hex.
+pub fn encode_rejected(rejected: &Rejected, into: &mut Vec<u8>) {
+    let value = json!({
+        "v": VERSION,
+        "type": "rejected",
+        "id": rejected.id,
+        "reason": rejected.reason,
+        "message": rejected.message,
+        "origin": rejected.origin,
+        "at": rejected.at,
+        "key_hex": rejected.key.as_deref().map(hex),
+        "text": String::from_utf8_lossy(&rejected.bytes),
+        "bytes_hex": hex(&rejected.bytes),
+    });
+    serde_json::to_writer(into, &value).expect("a Value has string keys only and a Vec takes all");
+}
+
+/// Why bytes are not a measurement that can be kept.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct DecodeError {
+    pub reason: RejectedReason,
+    pub message: String,
+}
+
+/// Reads one measurement.
+pub fn decode(bytes: &[u8]) -> Result<Measurement, DecodeError> {
+    if bytes.is_empty() {
+        return Err(refuse(RejectedReason::Empty, "the message has no bytes"));
+    }
+    if bytes.len() > MEASUREMENT_BYTES_MAX {
+        let message =
+            format!("{} bytes are more than the {MEASUREMENT_BYTES_MAX} of a measurement", bytes.len());
+        return Err(refuse(RejectedReason::TooLarge, message));
+    }
+    let text =
+        std::str::from_utf8(bytes).map_err(|error| refuse(RejectedReason::NotUtf8, error.to_string()))?;
+    if !bytes.starts_with(PREFIX) {
+        check_header(text)?;
+    }
+    let measurement: Measurement = serde_json::from_str(text).map_err(|error| {
+        let reason = if error.is_data() { RejectedReason::BadField } else { RejectedReason::NotJson };
+        refuse(reason, error.to_string())
+    })?;
+    check_text(text)?;
+    check_fields(&measurement)?;
+    Ok(measurement)
+}
+
+/// The JSON Schema of the format.
+pub fn schema() -> Schema {
+    let mut schema = schemars::schema_for!(Measurement);
+    schema.insert("title".to_owned(), json!("monmon measurement, wire format version 1"));
+    if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
+        properties.insert("v".to_owned(), json!({ "const": VERSION }));
+        properties.insert("type".to_owned(), json!({ "const": "measurement" }));
+    }
+    if let Some(required) = schema.get_mut("required").and_then(Value::as_array_mut) {
+        required.insert(0, json!("type"));
+        required.insert(0, json!("v"));
+    }
+    schema
+}
+
+fn refuse(reason: RejectedReason, message: impl Into<String>) -> DecodeError {
+    DecodeError { reason, message: message.into() }
+}
+
+fn check_header(text: &str) -> Result<(), DecodeError> {
+    #[derive(Deserialize)]
+    struct Header {
+        v: Option<Value>,
+        r#type: Option<Value>,
+    }
+    let header: Header = serde_json::from_str(text).map_err(|error| {
+        let reason = if error.is_data() { RejectedReason::NotOurs } else { RejectedReason::NotJson };
+        refuse(reason, error.to_string())
+    })?;
+    match header.r#type.as_ref().and_then(Value::as_str) {
+        Some("measurement") => {}
+        Some(other) => {
+            let shown: String = other.chars().take(40).collect();
+            return Err(refuse(RejectedReason::NotOurs, format!("`type` is `{shown}`, not `measurement`")));
+        }
+        None => return Err(refuse(RejectedReason::NotOurs, "a measurement has a `type`, which is a string")),
+    }
+    match header.v.as_ref().and_then(Value::as_u64) {
+        Some(VERSION) => Ok(()),
+        Some(version) if version > VERSION => {
+            let message = format!("version {version} of the wire format; this monmon reads up to {VERSION}");
+            Err(refuse(RejectedReason::NewerVersion, message))
+        }
+        _ => Err(refuse(
+            RejectedReason::NotOurs,
+            "a measurement has a version `v`, which is a whole number from 1",
+        )),
+    }
+}
+
+/// NUL is fine in JSON, but no text column can hold it.
+fn check_text(text: &str) -> Result<(), DecodeError> {
+    // A cheap look first: nearly no message has the escape at all.
+    if !text.contains("\\u0000") {
+        return Ok(());
+    }
+    fn has_nul(value: &Value) -> bool {
+        match value {
+            Value::String(text) => text.contains('\0'),
+            Value::Array(items) => items.iter().any(has_nul),
+            Value::Object(fields) => fields.iter().any(|(key, value)| key.contains('\0') || has_nul(value)),
+            _ => false,
+        }
+    }
+    let value: Value =
+        serde_json::from_str(text).map_err(|error| refuse(RejectedReason::NotJson, error.to_string()))?;
+    if has_nul(&value) {
+        return Err(refuse(RejectedReason::NulInText, "a string has the character NUL (\\u0000)"));
+    }
+    Ok(())
+}
+
+/// What the types alone do not hold, but every store relies on.
+fn check_fields(measurement: &Measurement) -> Result<(), DecodeError> {
+    let bad = |message: String| Err(refuse(RejectedReason::BadField, message));
+    let slot_ms = measurement.scheduled_at.as_millisecond();
+    let id_ms =
+        measurement.id.get_timestamp().filter(|_| measurement.id.get_version_num() == 7).map(|time| {
+            let (seconds, nanos) = time.to_unix();
+            seconds as i64 * 1000 + i64::from(nanos / 1_000_000)
+        });
+    if id_ms != Some(slot_ms) {
+        return bad(format!("`id` {} is no UUIDv7 of the slot {}", measurement.id, measurement.scheduled_at));
+    }
+    if measurement.attempt == 0 || measurement.attempt > i32::MAX as u32 {
+        return bad(format!("`attempt` {} is outside 1 to {}", measurement.attempt, i32::MAX));
+    }
+    if let Some(status) = measurement.status.filter(|status| !(100..=999).contains(status)) {
+        return bad(format!("`status` {status} is outside 100 to 999"));
+    }
+    let timings = measurement.redirects.iter().map(|hop| &hop.timings).chain([&measurement.timings]);
+    let counts = timings
+        .flat_map(|timings| timings.phases().into_iter().flatten().chain([timings.total_us]))
+        .chain([measurement.seq, measurement.check.interval_us, measurement.check.timeout_us])
+        .chain(measurement.body_bytes);
+    for count in counts {
+        if i64::try_from(count).is_err() {
+            return bad(format!("the number {count} is larger than {}", i64::MAX));
+        }
+    }
+    if measurement.check.interval_us == 0 {
+        return bad("`check.interval_us` is 0".to_owned());
+    }
+    Ok(())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a String takes all");
+        text
+    })
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

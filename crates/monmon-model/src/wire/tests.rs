@@ -1,0 +1,235 @@
+//! Golden files, round trips, and everything that must be refused.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+use uuid::{Uuid, uuid};
+
+use super::*;
+use crate::{
+    Certificate, Check, Failure, FailureKind, Hop, Match, MatchStatus, Outcome, Phase, Prober, Timings, Tls,
+    check_id, measurement_id,
+};
+
+const PROBER: Uuid = uuid!("0b0b0b0b-0b0b-4b0b-8b0b-0b0b0b0b0b0b");
+
+/// A measurement that went well.
+pub(crate) fn example() -> Measurement {
+    let check = Check {
+        id: check_id("producer", "sites", "docs"),
+        name: "docs".to_owned(),
+        pipeline: "producer".to_owned(),
+        source: "sites".to_owned(),
+        method: "GET".to_owned(),
+        url: "https://docs.example.org/".to_owned(),
+        interval_us: 60_000_000,
+        timeout_us: 10_000_000,
+        labels: BTreeMap::from([("team".to_owned(), "docs".to_owned())]),
+    };
+    let prober = Prober {
+        id: PROBER,
+        name: "laptop".to_owned(),
+        location: Some("hel".to_owned()),
+        boot: uuid!("01932b00-0000-7000-8000-000000000000"),
+    };
+    let scheduled_at: Timestamp = "2026-11-23T12:00:07.25Z".parse().expect("a time");
+    let timings = Timings {
+        dns_us: Some(1_200),
+        connect_us: Some(10_000),
+        tls_us: Some(22_000),
+        wait_us: Some(31_000),
+        transfer_us: Some(400),
+        total_us: 64_600,
+    };
+    Measurement {
+        id: measurement_id(PROBER, check.id, scheduled_at, 1),
+        seq: 42,
+        attempt: 1,
+        method: "GET".to_owned(),
+        url: "https://docs.example.org/start".to_owned(),
+        check: Arc::new(check),
+        prober: Arc::new(prober),
+        scheduled_at,
+        started_at: Some("2026-11-23T12:00:07.250318Z".parse().expect("a time")),
+        outcome: Outcome::Up,
+        reason: None,
+        error: None,
+        status: Some(200),
+        http_version: Some("1.1".to_owned()),
+        remote_addr: Some("192.0.2.7:443".to_owned()),
+        timings,
+        body_bytes: Some(10_240),
+        body_truncated: false,
+        redirects: vec![Hop {
+            url: "https://docs.example.org/".to_owned(),
+            status: 301,
+            remote_addr: Some("192.0.2.7:443".to_owned()),
+            timings: Timings { wait_us: Some(900), total_us: 900, ..Timings::default() },
+        }],
+        tls: Some(Tls {
+            version: Some("TLSv1.3".to_owned()),
+            cipher: Some("TLS13_AES_256_GCM_SHA384".to_owned()),
+            verified: Some(true),
+            certificate: Some(Certificate {
+                subject: "CN=docs.example.org".to_owned(),
+                issuer: "CN=Example CA".to_owned(),
+                not_before: "2026-10-01T00:00:00Z".parse().expect("a time"),
+                not_after: "2026-12-30T00:00:00Z".parse().expect("a time"),
+            }),
+        }),
+        matches: vec![Match {
+            name: "title".to_owned(),
+            stage: "titles".to_owned(),
+            kind: "regex".to_owned(),
+            status: MatchStatus::Passed,
+            found: Some(true),
+            message: None,
+            values: BTreeMap::from([("title".to_owned(), "Docs \u{2014} \"start\"".to_owned())]),
+        }],
+    }
+}
+
+/// A measurement of which only the failure is known.
+fn down() -> Measurement {
+    let up = example();
+    let failure =
+        Failure::new(FailureKind::ConnectRefused, Phase::Connect, "192.0.2.7:443 refused the connection");
+    let mut down =
+        Measurement::not_made(up.id, 43, 1, up.check.clone(), up.prober.clone(), up.scheduled_at, failure);
+    down.started_at = up.started_at;
+    down.timings = Timings { dns_us: Some(10), connect_us: Some(90), total_us: 100, ..Timings::default() };
+    down
+}
+
+fn text(measurement: &Measurement) -> String {
+    let mut bytes = Vec::new();
+    encode(measurement, &mut bytes);
+    String::from_utf8(bytes).expect("JSON is UTF-8")
+}
+
+/// Writes the expected file anew where the person who runs the tests asks for it.
+fn bless(path: &str, text: &str) {
+    if std::env::var_os("MONMON_BLESS").is_some() {
+        std::fs::write(path, format!("{}\n", text.trim_end())).expect("the folder is there");
+    }
+}
+
+/// The bytes that this build writes are the bytes in the golden file, and both are read alike.
+fn golden(name: &str, measurement: &Measurement) {
+    let path = format!("{}/tests/golden/{name}.v1.json", env!("CARGO_MANIFEST_DIR"));
+    bless(&path, &text(measurement));
+    let golden = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(text(measurement), golden.trim_end(), "the wire format of {path} has changed");
+    assert_eq!(&decode(golden.trim_end().as_bytes()).expect("golden files are read"), measurement);
+}
+
+#[test]
+fn golden_up() {
+    golden("up", &example());
+}
+
+#[test]
+fn golden_down() {
+    golden("down", &down());
+}
+
+/// What a later minor version may send: new fields everywhere and a kind of failure that is not known here.
+#[test]
+fn a_later_minor_version_is_read() {
+    let sent = text(&down())
+        .replacen(r#""seq""#, r#""color":{"new":[1]},"seq""#, 1)
+        .replace("connect_refused", "connect_quantum");
+    let read = decode(sent.as_bytes()).expect("unknown fields are ignored");
+    assert_eq!(read.error.map(|failure| failure.kind), Some(FailureKind::Other));
+}
+
+#[test]
+fn the_schema_is_published_as_generated() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/schema/measurement.v1.json");
+    let schema = serde_json::to_string_pretty(&schema()).expect("a schema is JSON") + "\n";
+    bless(path, &schema);
+    let published = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(published == schema, "docs/schema is out of date; run the test with MONMON_BLESS=1");
+}
+
+#[test]
+fn what_is_refused_and_why() {
+    use RejectedReason::*;
+    let good = text(&example());
+    let swap = |from: &str, to: &str| {
+        assert!(good.contains(from), "{from} is in {good}");
+        good.replacen(from, to, 1).into_bytes()
+    };
+    let deep = [b"[".repeat(100_000), b"]".repeat(100_000)].concat();
+    let cases: Vec<(Vec<u8>, RejectedReason)> = vec![
+        (b"".to_vec(), Empty),
+        (vec![b' '; MEASUREMENT_BYTES_MAX + 1], TooLarge),
+        (b"\xff\xfe".to_vec(), NotUtf8),
+        (b"hello".to_vec(), NotJson),
+        (b"{".to_vec(), NotJson),
+        (deep, NotJson),
+        (b"[1]".to_vec(), NotOurs),
+        (b"null".to_vec(), NotOurs),
+        (b"{}".to_vec(), NotOurs),
+        (swap(r#""type":"measurement""#, r#""type":"weather""#), NotOurs),
+        (swap(r#""v":1"#, r#""v":"1""#), NotOurs),
+        (swap(r#""v":1"#, r#""v":99"#), NewerVersion),
+        (swap(r#""seq":42"#, r#""seq":-1"#), BadField),
+        (swap(r#""seq":42"#, r#""seq":9223372036854775808"#), BadField),
+        (swap(r#""status":200"#, r#""status":70000"#), BadField),
+        (swap(r#""status":200"#, r#""status":99"#), BadField),
+        (swap("2026-11-23T12:00:07.25Z", "2026-11-24T12:00:07.25Z"), BadField),
+        (swap("2026-11-23T12:00:07.25Z", "yesterday"), BadField),
+        (swap("Docs", "Do\\u0000cs"), NulInText),
+        (swap("Docs", "Do\\ud800cs"), NotJson),
+        (good.as_bytes()[..good.len() - 1].to_vec(), NotJson),
+        (format!("{good}{good}").into_bytes(), NotJson),
+    ];
+    for (bytes, reason) in cases {
+        let shown: String = String::from_utf8_lossy(&bytes).chars().take(200).collect();
+        assert_eq!(decode(&bytes).expect_err("a refusal").reason, reason, "{shown}");
+    }
+    decode(swap("Docs", "Do\\\\u0000cs").as_slice()).expect("an escaped backslash is no NUL");
+}
+
+proptest! {
+    #[test]
+    fn decode_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        drop(decode(&bytes));
+    }
+
+    #[test]
+    fn decode_of_a_mutated_measurement_never_panics(at in 0usize..2000, byte in any::<u8>()) {
+        let mut bytes = text(&example()).into_bytes();
+        let at = at % bytes.len();
+        bytes[at] = byte;
+        drop(decode(&bytes));
+    }
+
+    #[test]
+    fn round_trip(
+        seq in 0..=i64::MAX as u64,
+        attempt in 1..=i32::MAX as u32,
+        name in "[^\0]{0,40}",
+        status in prop::option::of(100u16..=999),
+        total_us in 0..=i64::MAX as u64,
+        at_us in -1_000_000_000_000_000i64..4_000_000_000_000_000,
+        outcome in prop::sample::select(Outcome::ALL.to_vec()),
+        kind in prop::sample::select(FailureKind::ALL.to_vec()),
+    ) {
+        let mut measurement = example();
+        measurement.scheduled_at = Timestamp::from_microsecond(at_us.max(0)).expect("a time in range");
+        measurement.attempt = attempt;
+        measurement.id = measurement_id(PROBER, measurement.check.id, measurement.scheduled_at, attempt);
+        measurement.seq = seq;
+        measurement.outcome = outcome;
+        measurement.status = status;
+        measurement.timings.total_us = total_us;
+        measurement.error = Some(Failure::new(kind, Phase::Wait, name.clone()));
+        measurement.matches[0].values.insert(name.clone(), name);
+        let read = decode(text(&measurement).as_bytes()).expect("what is written is read");
+        prop_assert_eq!(read, measurement);
+    }
+}
