@@ -218,7 +218,6 @@ impl Measurement {
     }
 
     /// A measurement of a slot in which nothing was asked.
-    #[expect(clippy::too_many_arguments, reason = "each is a column of its own, and all are needed")]
     pub fn not_made(
         id: Uuid,
         seq: u64,

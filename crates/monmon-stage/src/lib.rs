@@ -1,1 +1,28 @@
 //! What a stage is: kinds, specs, envelopes, acks, and the context a stage runs in.
+//!
+//! A stage kind is one static [`StageKind`]: how it is written (its node in the catalogue), how it is decoded into a
+//! [`StageSpec`], and, through that, how it is opened into a running [`Source`], [`Transform`] or [`Sink`].
+
+mod ack;
+mod backoff;
+mod context;
+mod counters;
+mod emitter;
+mod envelope;
+mod error;
+mod kind;
+pub mod matching;
+mod page;
+
+pub use ack::{Ack, AckTracker};
+pub use backoff::Backoff;
+pub use context::{Clock, Mode, ProberIdentity, StageContext, SystemClock, SystemWorld, WorldRef};
+pub use counters::{Counts, StageCounters};
+pub use emitter::{Closed, Emitter, Inlet, Outlet, inlet};
+pub use envelope::{Batch, Envelope, Item, Measured};
+pub use error::StageError;
+pub use kind::{
+    DecodeContext, FROM, OpenFuture, OpenStage, STAGE_NAME, Section, Sink, Source, StageKind, StageSpec,
+    Transform,
+};
+pub use page::{Page, PageBudget, PageHold};
