@@ -30,7 +30,7 @@ port() { echo $((PORT + 10 * ($1 - 1))); }
 pid_of() {
   local pid
   pid=$(cat "$DIR/node$1/pid" 2>/dev/null) || return 1
-  tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -qF "$DIR/node$1/server.properties" && echo "$pid"
+  grep -qzxF "$DIR/node$1/server.properties" "/proc/$pid/cmdline" 2>/dev/null && echo "$pid"
 }
 # java expands LIBS/* in the folder's own order; sorted, the path is the same each time, as the class archive demands.
 classpath() { printf '%s:' "$LIBS"/*.jar | sed 's/:$//'; }

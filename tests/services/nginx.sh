@@ -17,7 +17,7 @@ NGINX=$(PATH=$PATH:/usr/sbin command -v nginx || true)
 server_pid() {
   local pid
   pid=$(cat "$DIR/pid" 2>/dev/null) || return 1
-  tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -qF "$CONF" && echo "$pid"
+  grep -qaF "$CONF" "/proc/$pid/cmdline" 2>/dev/null && echo "$pid"
 }
 
 # The manual's pages. Their package is only unpacked, not installed: that changes nothing on the machine, and systems
