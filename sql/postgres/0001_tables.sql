@@ -5,6 +5,12 @@
 --
 -- No table refers to another by a foreign key. A reference would cost a look-up and a row lock for every measurement
 -- stored, and the writer puts the rows that others refer to into the same transaction.
+--
+-- Ids made of content are UUIDv5 over a JSON array without spaces, keys of objects sorted, instants as microseconds since
+-- 1970. All stores make them alike:
+--   monmon_check_definition.id  namespace: the check's id; [pipeline,source,name,method,url,interval_us,timeout_us,labels]
+--   monmon_tls.id               namespace: 6d6f6e6d-6f6e-8000-8000-000000746c73; [version,cipher,verified,
+--                               certificate_subject,certificate_issuer,certificate_not_before,certificate_not_after]
 
 DO $migration$
 BEGIN

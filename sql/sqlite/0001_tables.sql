@@ -10,7 +10,7 @@
 --   jsonb        TEXT, JSON
 --   boolean      INTEGER, 0 or 1
 --   bytea        BLOB
--- Meaning of tables and columns: the comments in sql/postgres/0001_tables.sql; the columns bear the same names.
+-- Meaning of tables and columns, and how ids are made of content: the comments in sql/postgres/0001_tables.sql; the columns bear the same names.
 --
 -- Tables of many rows are WITHOUT ROWID: rows lie in the order of their ids, which is that of time, and the primary key
 -- costs no second copy of them. STRICT holds every column to its type.
