@@ -206,13 +206,19 @@ impl fmt::Debug for LateSource {
 /// Works on the text and not on a parsed URL, so that a password is also hidden in a URL that does not parse.
 pub(crate) fn without_password(text: &str) -> String {
     let Some(start) = text.find("://").map(|at| at + 3) else { return text.to_owned() };
-    let authority = &text[start..];
-    let authority = &authority[..authority.find(['/', '?', '#']).unwrap_or(authority.len())];
-    // A password may hold a raw `/`, against the rules; then the last `@` of the whole text ends it.
-    let user_end = authority.rfind('@').or_else(|| text[start..].rfind('@'));
-    let Some(user_end) = user_end else { return text.to_owned() };
-    match text[start..start + user_end].find(':') {
-        Some(colon) => format!("{}***{}", &text[..start + colon + 1], &text[start + user_end..]),
+    let Some(user_end) = user_end(&text[start..]).map(|at| start + at) else { return text.to_owned() };
+    match text[start..user_end].find(':') {
+        Some(colon) => format!("{}***{}", &text[..start + colon + 1], &text[user_end..]),
         None => text.to_owned(),
     }
+}
+
+/// The `@` that ends user and password in what follows the `://` of a URL.
+pub(crate) fn user_end(url: &str) -> Option<usize> {
+    let authority = &url[..url.find(['/', '?', '#']).unwrap_or(url.len())];
+    // A password may hold a raw `/`, against the rules; then the last `@` ends it. What follows the `:` is no port then.
+    let has_password = || {
+        authority.rsplit_once(':').is_some_and(|(_, port)| !port.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    authority.rfind('@').or_else(|| url.rfind('@').filter(|_| has_password()))
 }

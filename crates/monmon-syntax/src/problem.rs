@@ -140,9 +140,9 @@ pub struct Problem {
     pub message: String,
     pub span: Option<Span>,
     /// What was expected, shown at the span.
-    pub label: String,
+    pub label: Box<str>,
     /// What to do.
-    pub help: Option<String>,
+    pub help: Option<Box<str>>,
     /// Other places that explain this one.
     pub related: Vec<(Span, String)>,
 }
@@ -154,20 +154,20 @@ impl Problem {
             severity: code.severity(),
             message: message.into(),
             span: span.into(),
-            label: String::new(),
+            label: Box::default(),
             help: None,
             related: Vec::new(),
         }
     }
 
     #[must_use]
-    pub fn label(mut self, label: impl Into<String>) -> Self {
+    pub fn label(mut self, label: impl Into<Box<str>>) -> Self {
         self.label = label.into();
         self
     }
 
     #[must_use]
-    pub fn help(mut self, help: impl Into<String>) -> Self {
+    pub fn help(mut self, help: impl Into<Box<str>>) -> Self {
         self.help = Some(help.into());
         self
     }
@@ -175,7 +175,7 @@ impl Problem {
     /// Like [`Problem::help`], where there may be nothing to say.
     #[must_use]
     pub fn maybe_help(mut self, help: Option<String>) -> Self {
-        self.help = help.or(self.help);
+        self.help = help.map(Box::from).or(self.help);
         self
     }
 

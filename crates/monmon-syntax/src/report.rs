@@ -1,6 +1,8 @@
 //! Problems as they are shown: to people through a handler of miette, to programs as JSON.
 
 use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
 
 use miette::{
     Diagnostic, LabeledSpan, MietteError, MietteSpanContents, ReportHandler, SourceCode, SourceSpan,
@@ -8,8 +10,9 @@ use miette::{
 };
 use serde_json::json;
 
+use crate::late::user_end;
 use crate::problem::{Problem, Problems, Severity};
-use crate::span::{SourceMap, Span, floor_char};
+use crate::span::{FileId, SourceMap, Span, floor_char};
 
 /// How much of a line is shown on either side of what is wrong.
 const CONTEXT_BYTES_MAX: usize = 160;
@@ -20,16 +23,67 @@ const MESSAGE_CHARS_MAX: usize = 600;
 pub struct Report<'a> {
     problems: &'a Problems,
     sources: &'a SourceMap,
+    /// The files' texts as they may be shown.
+    shown: Vec<Arc<str>>,
 }
 
 impl<'a> Report<'a> {
     pub fn new(problems: &'a Problems, sources: &'a SourceMap) -> Self {
-        Self { problems, sources }
+        let shown = sources.iter().map(|(id, file)| showable(&file.text, id, problems.hidden())).collect();
+        Self { problems, sources, shown }
     }
 
     /// One diagnostic for each problem, in the order of the text.
-    pub fn diagnostics(&self) -> impl Iterator<Item = impl Diagnostic + use<'a>> {
-        self.problems.iter().map(|problem| Shown::new(problem, self.sources))
+    pub fn diagnostics(&self) -> impl Iterator<Item = impl Diagnostic + use<>> {
+        self.problems.iter().map(|problem| self.diagnostic(problem))
+    }
+
+    fn diagnostic(&self, problem: &Problem) -> Shown {
+        let mut labels: Vec<LabeledSpan> =
+            problem.span.and_then(|span| self.label(span, &problem.label)).into_iter().collect();
+        let mut related = Vec::new();
+        for (span, label) in &problem.related {
+            if problem.span.is_some_and(|main| main.file == span.file) {
+                labels.extend(self.label(*span, label));
+            } else {
+                related.push(Shown {
+                    code: None,
+                    severity: miette::Severity::Advice,
+                    message: printable(label),
+                    help: None,
+                    source: self.excerpt(*span),
+                    labels: self.label(*span, "here").into_iter().collect(),
+                    related: Vec::new(),
+                });
+            }
+        }
+        Shown {
+            code: Some(problem.code.as_str()),
+            severity: match problem.severity {
+                Severity::Error => miette::Severity::Error,
+                Severity::Warning => miette::Severity::Warning,
+            },
+            message: printable(&problem.message),
+            help: problem.help.as_deref().map(printable),
+            source: problem.span.and_then(|span| self.excerpt(span)),
+            labels,
+            related,
+        }
+    }
+
+    fn excerpt(&self, span: Span) -> Option<Excerpt> {
+        let file = self.sources.get(span.file)?;
+        Some(Excerpt { name: printable(&file.name), text: self.shown.get(span.file.0 as usize)?.clone() })
+    }
+
+    /// The first line of the span is marked, and not more of it than is shown.
+    fn label(&self, span: Span, label: &str) -> Option<LabeledSpan> {
+        let text = self.shown.get(span.file.0 as usize)?;
+        let start = floor_char(text, span.offset);
+        let end = floor_char(text, span.end().min(start + CONTEXT_BYTES_MAX)).max(start);
+        let end = text[start..end].find(['\n', '\r']).map_or(end, |line_end| start + line_end);
+        let label = Some(printable(label)).filter(|label| !label.is_empty());
+        Some(LabeledSpan::new(label, start, end - start))
     }
 
     /// All problems as text, as `handler` draws them, and how many are not shown.
@@ -132,53 +186,6 @@ struct Shown {
     related: Vec<Shown>,
 }
 
-impl Shown {
-    fn new(problem: &Problem, sources: &SourceMap) -> Self {
-        let file = problem.span.and_then(|span| sources.get(span.file).map(|file| (span.file, file)));
-        let mut labels = Vec::new();
-        if let (Some(span), Some((_, file))) = (problem.span, file) {
-            labels.push(label_at(&file.text, span, &problem.label));
-        }
-        let mut related = Vec::new();
-        for (span, label) in &problem.related {
-            let Some(other) = sources.get(span.file) else { continue };
-            match file {
-                Some((id, file)) if id == span.file => labels.push(label_at(&file.text, *span, label)),
-                _ => related.push(Shown {
-                    code: None,
-                    severity: miette::Severity::Advice,
-                    message: printable(label),
-                    help: None,
-                    source: Some(Excerpt::new(&other.name, &other.text)),
-                    labels: vec![label_at(&other.text, *span, "here")],
-                    related: Vec::new(),
-                }),
-            }
-        }
-        Self {
-            code: Some(problem.code.as_str()),
-            severity: match problem.severity {
-                Severity::Error => miette::Severity::Error,
-                Severity::Warning => miette::Severity::Warning,
-            },
-            message: printable(&problem.message),
-            help: problem.help.as_deref().map(printable),
-            source: file.map(|(_, file)| Excerpt::new(&file.name, &file.text)),
-            labels,
-            related,
-        }
-    }
-}
-
-/// The first line of the span is marked, and not more of it than is shown.
-fn label_at(text: &str, span: Span, label: &str) -> LabeledSpan {
-    let start = floor_char(text, span.offset);
-    let end = floor_char(text, span.end().min(start + CONTEXT_BYTES_MAX));
-    let end = text[start..end.max(start)].find(['\n', '\r']).map_or(end, |line_end| start + line_end);
-    let label = Some(printable(label)).filter(|label| !label.is_empty());
-    LabeledSpan::new(label, start, end.saturating_sub(start))
-}
-
 impl fmt::Debug for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
@@ -225,23 +232,51 @@ impl Diagnostic for Shown {
     }
 }
 
-/// A file's text as it may be shown: without characters that a terminal obeys, long lines cut near the place.
+/// A file's text, of which long lines are cut near the place that is shown.
 struct Excerpt {
     name: String,
-    text: std::sync::Arc<str>,
+    text: Arc<str>,
 }
 
-impl Excerpt {
-    fn new(name: &str, text: &std::sync::Arc<str>) -> Self {
-        let hidden = |c: char| is_hidden(c) && !matches!(c, '\n' | '\r' | '\t');
-        let text = match text.contains(hidden) {
-            false => text.clone(),
-            true => {
-                text.chars().map(|c| if hidden(c) { placeholder(c) } else { c }).collect::<String>().into()
-            }
-        };
-        Self { name: printable(name), text }
+/// The text without what a terminal would obey, without secrets, and of the same length, so that all spans stay right.
+fn showable(text: &Arc<str>, file: FileId, secrets: &[Span]) -> Arc<str> {
+    let hidden = |c: char| is_hidden(c) && !matches!(c, '\n' | '\r' | '\t');
+    let mut secrets: Vec<Range<usize>> =
+        secrets.iter().filter(|span| span.file == file).map(|span| span.offset..span.end()).collect();
+    secrets.extend(passwords(text));
+    if secrets.is_empty() && !text.contains(hidden) {
+        return text.clone();
     }
+    secrets.sort_by_key(|range| range.start);
+    let mut secrets = secrets.into_iter().peekable();
+    let mut shown = String::with_capacity(text.len());
+    for (offset, c) in text.char_indices() {
+        while secrets.next_if(|range| range.end <= offset).is_some() {}
+        let secret = secrets.peek().is_some_and(|range| range.contains(&offset));
+        match c {
+            '\n' | '\r' | '\t' => shown.push(c),
+            c if secret => shown.extend(std::iter::repeat_n('*', c.len_utf8())),
+            c if hidden(c) => shown.push(placeholder(c)),
+            c => shown.push(c),
+        }
+    }
+    shown.into()
+}
+
+/// The passwords of URLs, wherever they stand.
+fn passwords(text: &str) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    for (at, mark) in text.match_indices("://") {
+        let start = at + mark.len();
+        let url = &text[start..];
+        let url = &url[..url.find(|c: char| c.is_whitespace() || c == '"').unwrap_or(url.len())];
+        if let Some(user_end) = user_end(url)
+            && let Some(colon) = url[..user_end].find(':')
+        {
+            found.push(start + colon + 1..start + user_end);
+        }
+    }
+    found
 }
 
 /// A visible character of the same length in UTF-8, so that all spans stay right.
