@@ -1,1 +1,4 @@
 //! The http source: checks on a slot schedule, measured phase by phase.
+
+pub mod schedule;
+mod timeline;
