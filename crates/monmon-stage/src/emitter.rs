@@ -1,20 +1,41 @@
 //! The edges of the graph: bounded channels of batches.
 
+use std::fmt;
+use std::sync::Arc;
+
 use tokio::sync::mpsc;
 
-use crate::Batch;
+use crate::{Batch, Envelope};
 
 /// Nobody listens any more: the run is ending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the stages behind are gone")]
 pub struct Closed;
 
+/// Something that looks at every batch on its way along an edge, before it is sent.
+pub type Tap = Arc<dyn Fn(&[Envelope]) + Send + Sync>;
+
 /// One output of a stage.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Outlet {
     sender: mpsc::Sender<Batch>,
     /// Whether anything behind this edge wants pages.
     carries_pages: bool,
+    tap: Option<Tap>,
+}
+
+impl Outlet {
+    #[must_use]
+    pub fn with_tap(mut self, tap: Tap) -> Outlet {
+        self.tap = Some(tap);
+        self
+    }
+}
+
+impl fmt::Debug for Outlet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outlet").field("sender", &self.sender).finish_non_exhaustive()
+    }
 }
 
 /// The input of a stage. Several outlets may lead to it.
@@ -26,7 +47,7 @@ pub struct Inlet {
 /// The two ends of an edge that holds at most `capacity` batches.
 pub fn inlet(capacity: usize, carries_pages: bool) -> (Outlet, Inlet) {
     let (sender, receiver) = mpsc::channel(capacity);
-    (Outlet { sender, carries_pages }, Inlet { receiver })
+    (Outlet { sender, carries_pages, tap: None }, Inlet { receiver })
 }
 
 impl Inlet {
@@ -91,12 +112,15 @@ impl Emitter {
         let Some((last, others)) = self.outlets.split_last() else { return Vec::new() };
         let mut copies: Vec<(&Outlet, Batch)> = Vec::with_capacity(self.outlets.len());
         for outlet in others {
-            copies.push((outlet, batch.iter().map(super::Envelope::share).collect()));
+            copies.push((outlet, batch.iter().map(Envelope::share).collect()));
         }
         copies.push((last, batch));
         for (outlet, batch) in &mut copies {
             if !outlet.carries_pages {
-                batch.iter_mut().for_each(super::Envelope::drop_page);
+                batch.iter_mut().for_each(Envelope::drop_page);
+            }
+            if let Some(tap) = &outlet.tap {
+                tap(batch);
             }
         }
         copies

@@ -18,7 +18,7 @@ pub use ack::{Ack, AckTracker};
 pub use backoff::Backoff;
 pub use context::{Clock, Mode, ProberIdentity, StageContext, SystemClock, SystemWorld, WorldRef};
 pub use counters::{Counts, StageCounters};
-pub use emitter::{Closed, Emitter, Inlet, Outlet, inlet};
+pub use emitter::{Closed, Emitter, Inlet, Outlet, Tap, inlet};
 pub use envelope::{Batch, Envelope, Item, Measured};
 pub use error::StageError;
 pub use kind::{
