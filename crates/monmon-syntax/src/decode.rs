@@ -92,7 +92,7 @@ impl Written<'_> {
                 .problem(Code::UnknownWord, format!("`{text}` is no value of `{}`", self.name), kind)
                 .maybe_help(did_you_mean(text, words.iter().copied()))),
             ValueKind::Pattern if text.is_empty() => {
-                let message = format!("the pattern of `{}` is empty and would match everything", self.name);
+                let message = format!("`{}` is empty and would match everything", self.name);
                 Err(self.problem(Code::BadPattern, message, kind))
             }
             ValueKind::Pattern => Ok(Value::Text(text.to_owned())),

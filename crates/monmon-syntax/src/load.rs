@@ -162,12 +162,12 @@ impl Loading<'_> {
             }
             return self.problems.push(problem);
         }
-        let Some(document) = parse(file, &text, self.problems) else { return };
+        let Some(mut document) = parse(file, &text, self.problems) else { return };
         self.chain.push((file, include));
-        for node in document.nodes() {
+        for node in std::mem::take(document.nodes_mut()) {
             match node.name().value() {
-                "include" => self.include(file, node),
-                _ => self.loaded.nodes.push(TopNode { file, node: node.clone() }),
+                "include" => self.include(file, &node),
+                _ => self.loaded.nodes.push(TopNode { file, node }),
             }
         }
         self.chain.pop();

@@ -10,6 +10,7 @@
 mod bare;
 mod guard;
 mod head;
+mod heads;
 mod lex;
 mod outline;
 mod strings;
@@ -31,7 +32,7 @@ pub(crate) const SYNTAX_PROBLEMS_MAX: usize = 50;
 /// value is broken, so that the rest can be looked at as well. Nothing comes of a text that is too large.
 pub fn parse(file: FileId, text: &str, problems: &mut Problems) -> Option<kdl::KdlDocument> {
     let (start, text) = guard::checked(file, text, problems)?;
-    Some(outline::outline(Lexer { file, text: &text }, start, problems))
+    Some(outline::outline(&Lexer { file, text: &text }, start, problems))
 }
 
 /// The whole node, its block included.

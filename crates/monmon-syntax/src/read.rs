@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kdl::{KdlEntry, KdlNode};
 
 use crate::decode::Written;
-use crate::nearest::did_you_mean;
+use crate::nearest::{did_you_mean, nearest};
 use crate::node::{Given, Node};
 use crate::parse::{node_name_span, node_span};
 use crate::problem::{Code, Problem, Problems};
@@ -22,6 +22,7 @@ pub fn read(node: &KdlNode, file: FileId, spec: &'static NodeSpec, problems: &mu
         spec,
         problems,
         out: Node::empty(spec, node_span(file, node), node_name_span(file, node)),
+        misspelt: Vec::new(),
     };
     reader.annotation();
     reader.entries();
@@ -36,6 +37,8 @@ struct Reader<'a> {
     spec: &'static NodeSpec,
     problems: &'a mut Problems,
     out: Node,
+    /// What the unknown names were probably meant to be; these are not missing as well.
+    misspelt: Vec<&'static str>,
 }
 
 impl Reader<'_> {
@@ -128,7 +131,7 @@ impl Reader<'_> {
                 .help(format!("write it in the block: {} {{ {} ... }}", self.spec.name, name.value)),
             );
         } else {
-            self.unknown(Code::UnknownOption, "option", name);
+            self.unknown(Code::UnknownOption, name);
         }
     }
 
@@ -149,14 +152,23 @@ impl Reader<'_> {
         );
     }
 
-    fn unknown(&mut self, code: Code, what: &str, name: Spanned<&str>) {
+    fn unknown(&mut self, code: Code, name: Spanned<&str>) {
         let words = self.spec.options.iter().map(|option| option.name);
-        let words = words.chain(self.spec.children.iter().map(|child| child.name));
-        let help = did_you_mean(name.value, words);
+        let words: Vec<&'static str> =
+            words.chain(self.spec.children.iter().map(|child| child.name)).collect();
+        let spec = self.spec.name;
+        let what = match (code, self.spec.options.is_empty()) {
+            (Code::UnknownOption, _) => "option",
+            (_, true) => "node",
+            (_, false) => "node or option",
+        };
+        self.misspelt.extend(nearest(name.value, words.iter().copied()));
+        let label =
+            if words.is_empty() { format!("`{spec}` has none") } else { format!("unknown to `{spec}`") };
         self.report(
-            Problem::new(code, name.span, format!("`{}` has no {what} `{}`", self.spec.name, name.value))
-                .label(format!("not an option of `{}`", self.spec.name))
-                .maybe_help(help),
+            Problem::new(code, name.span, format!("`{spec}` has no {what} `{}`", name.value))
+                .label(label)
+                .maybe_help(did_you_mean(name.value, words)),
         );
     }
 
@@ -192,7 +204,7 @@ impl Reader<'_> {
             } else if let Some(option) = self.spec.option(name.value) {
                 self.option_child(option, child, name.span);
             } else {
-                self.unknown(Code::UnknownNode, "node or option", name);
+                self.unknown(Code::UnknownNode, name);
             }
         }
     }
@@ -258,7 +270,7 @@ impl Reader<'_> {
             );
         }
         for option in self.spec.options.iter().filter(|option| option.required) {
-            if self.out.options.contains_key(option.name) {
+            if self.out.options.contains_key(option.name) || self.misspelt.contains(&option.name) {
                 continue;
             }
             self.report(
@@ -281,7 +293,7 @@ impl Reader<'_> {
                 .node
                 .children()
                 .is_some_and(|block| block.nodes().iter().any(|node| node.name().value() == child.name));
-            if !there {
+            if !there && !self.misspelt.contains(&child.name) {
                 self.report(
                     Problem::new(
                         Code::MissingNode,

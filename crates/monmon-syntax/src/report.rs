@@ -302,9 +302,13 @@ impl SourceCode for Excerpt {
         }
         let line_start = |at: usize| text[..at].rfind('\n').map_or(0, |newline| newline + 1);
         let line_end = |at: usize| text[at..].find('\n').map_or(text.len(), |newline| at + newline + 1);
-        let mut start = line_start(floor_char(text, span.offset()));
-        for _ in 0..lines_before {
-            start = line_start(start.saturating_sub(1));
+        // Asked for no line before, miette wants the place itself: it is what the header shows.
+        let mut start = floor_char(text, span.offset());
+        if lines_before > 0 {
+            start = line_start(start);
+            for _ in 0..lines_before {
+                start = line_start(start.saturating_sub(1));
+            }
         }
         let mut end = line_end(floor_char(text, span.offset() + span.len()));
         for _ in 0..lines_after {

@@ -39,7 +39,7 @@ cases! {
     env_written_otherwise "sinks {\n    kafka \"k\" brokers=env(\"BROKERS\") topic=${TOPIC}\n    kafka \"l\" brokers=(evn)\"B\" topic=(env)\"T\"\n    kafka \"m\" (env)brokers=\"B\" topic=( )\"T\"\n}\n";
     numbers "sources {\n    http \"s\" concurrency=1_0x interval=.5 timeout=99999999999999999999999999999999999999999\n}\n";
     unknown_names "sources {\n    http \"s\" intervall=\"30s\" Timeout=\"1s\" {\n        chekc \"a\" \"https://a.example/\"\n        check \"b\" \"https://b.example/\" expect=\"200\"\n    }\n    htpp \"t\"\n}\nsnks { }\n";
-    missing "sources {\n    http\n    kafka \"k\" topic=\"t\"\n    http \"s\" { check \"a\"; }\n}\n";
+    missing "sources {\n    http\n    kafka \"k\" topic=\"t\"\n    http \"s\" { check \"a\"; }\n    wasm { }\n}\n";
     units "sources {\n    http \"s\" interval=30 timeout=1.5 body=16\n    http \"t\" interval=\"30\" timeout=\"1m30\" body=\"5 MB\"\n    http \"u\" interval=\"30sec\" timeout=\"30s1m\" body=\"1.5GiB\"\n}\n";
     out_of_range "sources {\n    http \"s\" interval=\"0s\" timeout=\"2d\" body=\"1GiB\" concurrency=0\n    http \"t\" interval=\"999999999999999999999y\" concurrency=100000000000000000000\n}\n";
     wrong_types "sources {\n    http \"s\" interval=#true reuse=\"yes\" concurrency=\"12\" body=#nan address=\"ipv5\"\n    http 12 reuse=1 address=#null\n}\n";

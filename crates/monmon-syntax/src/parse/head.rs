@@ -56,18 +56,18 @@ impl Head {
 
 impl Piece {
     fn entry(&self, lexer: &Lexer<'_>, report: &mut dyn FnMut(Problem)) -> KdlEntry {
-        let mut entry = match self.value.clone().map(|value| KdlEntry::parse(lexer.slice(value))) {
-            Some(Ok(entry)) => entry,
+        let value = match self.value.clone().map(|value| value_of(lexer.slice(value))) {
+            Some(Ok(value)) => value,
             Some(Err(error)) => {
                 report(disagreement(lexer, self.span.clone(), &error));
-                KdlEntry::new(KdlValue::Null)
+                KdlValue::Null
             }
-            None => KdlEntry::new(KdlValue::Null),
+            None => KdlValue::Null,
         };
-        if let Some(key) = &self.key {
-            // A name can only be given to an entry as it is made.
-            entry = KdlEntry::new_prop(identifier(lexer, key.clone(), report), entry.value().clone());
-        }
+        let mut entry = match &self.key {
+            Some(key) => KdlEntry::new_prop(identifier(lexer, key.clone(), report), value),
+            None => KdlEntry::new(value),
+        };
         if let Some(annotation) = &self.annotation {
             entry.set_ty(identifier(lexer, annotation.clone(), report));
         }
@@ -78,6 +78,16 @@ impl Piece {
         entry.clear_format();
         entry.set_span(self.span.clone());
         entry
+    }
+}
+
+/// A text is parsed as a name is: as an entry it would be parsed twice, for a `=` may follow.
+fn value_of(text: &str) -> Result<KdlValue, kdl::KdlError> {
+    let number_or_keyword = text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.'))
+        || (text.starts_with('#') && !text.starts_with("#\"") && !text.starts_with("##"));
+    match number_or_keyword {
+        true => KdlEntry::parse(text).map(|entry| entry.value().clone()),
+        false => KdlIdentifier::parse(text).map(|name| KdlValue::String(name.value().to_owned())),
     }
 }
 

@@ -239,9 +239,15 @@ impl<'t> Lexer<'t> {
     }
 
     fn junk(&self, start: usize) -> Token {
-        let first = self.text[start..].chars().next().map_or(1, char::len_utf8);
-        let end =
-            self.until(start + first, |c| is_newline(c) || is_space(c) || matches!(c, ';' | '{' | '}' | '"'));
+        let mut end =
+            self.until(start + 1, |c| is_newline(c) || is_space(c) || matches!(c, ';' | '{' | '}' | '"'));
+        // A list is one mistake, not one for each of its commas.
+        if self.text[start..].starts_with('[') {
+            let close = self.until(start, |c| is_newline(c) || c == ']');
+            if self.char_at(close) == Some(']') {
+                end = close + 1;
+            }
+        }
         let word = self.slice(start..end);
         let (message, help) = match word.as_bytes().first() {
             Some(b'[' | b']') => (

@@ -101,6 +101,11 @@ impl Lexer<'_> {
     }
 
     fn unterminated(&self, token: Token, end: usize) -> Token {
+        // The line that it begins on is all that it takes: what follows is most likely not a part of it, and neither
+        // is a block that is opened at the end of the line.
+        let end = end.min(self.line_end(token.start));
+        let line = self.slice(token.start + 1..end).trim_end();
+        let end = token.start + 1 + line.strip_suffix('{').unwrap_or(line).len();
         let text = self.slice(token.start + 1..end).trim_end();
         let help = match text.len() <= SHOWN_BYTES_MAX && !text.contains(['"', ' ', '\\']) && !text.is_empty()
         {

@@ -138,18 +138,25 @@ static KAFKA: NodeSpec = NodeSpec {
 static PIPELINE: NodeSpec = NodeSpec {
     name: "pipeline",
     args: &[ArgSpec { name: "name", kind: ValueKind::Name, ..ArgSpec::BLANK }],
+    occurs: Occurs::AtMostOnce,
+    ..NodeSpec::BLANK
+};
+static CONFIG: NodeSpec = NodeSpec {
+    name: "config",
+    example: "config { require \"username\"; }",
     occurs: Occurs::Once,
     ..NodeSpec::BLANK
 };
-static SOURCES: NodeSpec = NodeSpec { name: "sources", children: &[&HTTP, &KAFKA], ..NodeSpec::BLANK };
+static WASM: NodeSpec = NodeSpec { name: "wasm", children: &[&CONFIG], ..NodeSpec::BLANK };
+static SOURCES: NodeSpec = NodeSpec { name: "sources", children: &[&HTTP, &KAFKA, &WASM], ..NodeSpec::BLANK };
 static SINKS: NodeSpec = NodeSpec { name: "sinks", children: &[&KAFKA], ..NodeSpec::BLANK };
 
 /// The whole file is one node of this.
-pub static FILE: NodeSpec =
+pub(crate) static FILE: NodeSpec =
     NodeSpec { name: "a pipeline", children: &[&PIPELINE, &SOURCES, &SINKS], ..NodeSpec::BLANK };
 
 /// Reads all files of a pipeline; the first is the one to begin with.
-pub fn read_files(files: &[(&str, &[u8])]) -> (SourceMap, Vec<Node>, Problems) {
+pub(crate) fn read_files(files: &[(&str, &[u8])]) -> (SourceMap, Vec<Node>, Problems) {
     let loader = files.iter().fold(MemoryLoader::new(), |loader, (name, bytes)| loader.with(name, *bytes));
     let mut problems = Problems::new();
     let loaded = load(Path::new(files[0].0), &loader, &mut problems);
@@ -163,12 +170,12 @@ pub fn read_files(files: &[(&str, &[u8])]) -> (SourceMap, Vec<Node>, Problems) {
     (loaded.sources, nodes, problems)
 }
 
-pub fn handler() -> GraphicalReportHandler {
+pub(crate) fn handler() -> GraphicalReportHandler {
     GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor()).with_width(100).with_links(false)
 }
 
 /// What a user would see of these files.
-pub fn shown(files: &[(&str, &[u8])]) -> String {
+pub(crate) fn shown(files: &[(&str, &[u8])]) -> String {
     let (sources, _, problems) = read_files(files);
     Report::new(&problems, &sources).render(&handler())
 }
