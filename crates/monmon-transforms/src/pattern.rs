@@ -1,0 +1,165 @@
+//! Patterns: compiled when the file is decoded, each once, within bounds.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use fancy_regex::{CompileError, Error, Regex, RegexBuilder};
+use monmon_syntax::{Code, Problem, Problems, Span, Spanned};
+
+/// Longest pattern, in bytes.
+pub const PATTERN_BYTES_MAX: usize = 16 * 1024;
+/// Largest compiled pattern, in bytes (of each part of it that is compiled by itself).
+pub const PATTERN_SIZE_MAX: usize = 4 << 20;
+/// Different patterns in one stage.
+pub const PATTERNS_MAX: usize = 10_000;
+/// Steps back that one search may take, unless the file says otherwise.
+pub const BACKTRACK_LIMIT: usize = 1_000_000;
+/// Instructions of a pattern that backtracks.
+const PROGRAM_MAX: usize = 100_000;
+/// Memory of one pattern's lazily built automaton, in bytes.
+const AUTOMATON_BYTES_MAX: usize = 1 << 20;
+
+/// The patterns of one stage. Equal ones are compiled once, however many checks have them.
+pub(crate) struct Patterns {
+    backtrack_limit: usize,
+    known: HashMap<String, Option<Arc<Regex>>>,
+}
+
+impl Patterns {
+    pub(crate) fn new(backtrack_limit: usize) -> Patterns {
+        Patterns { backtrack_limit, known: HashMap::new() }
+    }
+
+    /// The compiled pattern; `None` where something was reported.
+    pub(crate) fn compile(&mut self, pattern: &Spanned<String>, problems: &mut Problems) -> Option<Arc<Regex>> {
+        if let Some(Some(regex)) = self.known.get(&pattern.value) {
+            return Some(regex.clone());
+        }
+        // A wrong pattern is reported at each of its places, so it is compiled again.
+        if self.known.len() >= PATTERNS_MAX {
+            if self.known.len() == PATTERNS_MAX {
+                problems.push(too_many(pattern.span));
+                // One more entry, so that this is said once.
+                self.known.insert(pattern.value.clone(), None);
+            }
+            return None;
+        }
+        let compiled = compile(&pattern.value, self.backtrack_limit).map(Arc::new);
+        match compiled {
+            Ok(regex) => {
+                self.known.insert(pattern.value.clone(), Some(regex.clone()));
+                Some(regex)
+            }
+            Err(fault) => {
+                problems.push(fault.at(pattern));
+                None
+            }
+        }
+    }
+}
+
+fn too_many(span: Span) -> Problem {
+    Problem::new(Code::TooMany, span, format!("one stage can have at most {PATTERNS_MAX} different patterns"))
+        .label("one too many")
+        .help("spread the checks over several sources, or the matchers over several stages")
+}
+
+/// What is wrong with a pattern, and where in it.
+struct Fault {
+    message: String,
+    place: Option<usize>,
+    help: Option<&'static str>,
+}
+
+fn compile(pattern: &str, backtrack_limit: usize) -> Result<Regex, Fault> {
+    if pattern.len() > PATTERN_BYTES_MAX {
+        let message = format!("the pattern has {} bytes, more than {PATTERN_BYTES_MAX}", pattern.len());
+        return Err(Fault { message, place: None, help: Some("split it into several matchers") });
+    }
+    RegexBuilder::new(pattern)
+        .backtrack_limit(backtrack_limit)
+        .delegate_size_limit(PATTERN_SIZE_MAX)
+        .delegate_dfa_size_limit(AUTOMATON_BYTES_MAX)
+        .max_prog_size(PROGRAM_MAX)
+        .build()
+        .map_err(Fault::from)
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Fault {
+        const SMALLER: &str = "use smaller repetitions, or ASCII classes such as [0-9A-Za-z_] for \\w";
+        match error {
+            Error::ParseError(place, error) => {
+                Fault { message: lower(&error.to_string()), place: Some(place), help: None }
+            }
+            Error::CompileError(error) => match &*error {
+                CompileError::InnerError(inner) => match inner.size_limit() {
+                    Some(limit) => Fault {
+                        message: format!("the pattern needs more than {limit} bytes when compiled"),
+                        place: None,
+                        help: Some(SMALLER),
+                    },
+                    None => Fault { message: cause(inner), place: None, help: None },
+                },
+                CompileError::PatternTooComplex => Fault {
+                    message: format!("the pattern needs more than {PROGRAM_MAX} instructions when compiled"),
+                    place: None,
+                    help: Some(SMALLER),
+                },
+                other => Fault { message: lower(&other.to_string()), place: None, help: None },
+            },
+            other => Fault { message: lower(&other.to_string()), place: None, help: None },
+        }
+    }
+}
+
+/// The innermost cause: what the regex engine says of its syntax, as one line without the drawing.
+fn cause(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(inner) = error.source() {
+        error = inner;
+    }
+    let text = error.to_string();
+    let line = text.lines().rev().find_map(|line| line.strip_prefix("error: ")).unwrap_or(&text);
+    lower(line.lines().next().unwrap_or(line))
+}
+
+fn lower(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
+}
+
+impl Fault {
+    fn at(self, pattern: &Spanned<String>) -> Problem {
+        let inner = self.place.and_then(|place| inner_span(pattern, place));
+        let label = if inner.is_some() { "here" } else { "this pattern" };
+        Problem::new(Code::BadPattern, inner.unwrap_or(pattern.span), self.message)
+            .label(label)
+            .maybe_help(self.help.map(str::to_owned))
+    }
+}
+
+/// The place inside a pattern as a place in the file. Only where the text in the file is surely the pattern's own, between
+/// its quotes: then `#"` and `"#` are of one length, and no escape has been taken out.
+fn inner_span(pattern: &Spanned<String>, place: usize) -> Option<Span> {
+    let Spanned { value, span } = pattern;
+    let marks = span.len.checked_sub(value.len())?;
+    // In a string without `#`, each quote and backslash would be written with one more character.
+    let escapes = value.bytes().filter(|byte| matches!(byte, b'\\' | b'"')).count();
+    let verbatim = match marks {
+        0 | 2 => true,
+        4 | 6 | 8 => escapes + 2 != marks && !value.contains('\n'),
+        _ => false,
+    };
+    if !verbatim || place > value.len() {
+        return None;
+    }
+    let start = value.floor_char_boundary(place);
+    let len = value[start..].chars().next().map_or(0, char::len_utf8);
+    // At the pattern's end the last character is marked, so that the mark is inside of it.
+    let (start, len) = match len {
+        0 => value.char_indices().next_back().map(|(at, last)| (at, last.len_utf8()))?,
+        len => (start, len),
+    };
+    Some(Span::new(span.file, span.offset + marks / 2 + start, len))
+}
