@@ -59,7 +59,8 @@ fn decode(node: &Node, _context: &DecodeContext<'_>, problems: &mut Problems) ->
     let specs: Vec<MatchSpec> = node.children_named("match").filter_map(MatchSpec::read).collect();
     let mut patterns = Patterns::new(backtrack_limit);
     let mut names = Names::default();
-    let matchers = specs.iter().filter_map(|spec| matcher(spec, &mut names, &mut patterns, problems)).collect();
+    let matchers =
+        specs.iter().filter_map(|spec| matcher(spec, &mut names, &mut patterns, problems)).collect();
     let written = specs.into_iter().map(|spec| (None, spec)).collect();
     Box::new(RegexSpec { stage: None, backtrack_limit, written, scope: Scope::All(matchers) })
 }
@@ -131,7 +132,8 @@ impl StageSpec for RegexSpec {
 }
 
 fn describe(check: Option<Uuid>, spec: &MatchSpec) -> Value {
-    let mut value = json!({ "name": spec.name.value, "pattern": spec.pattern.value, "present": spec.present });
+    let mut value =
+        json!({ "name": spec.name.value, "pattern": spec.pattern.value, "present": spec.present });
     if let Some(check) = check {
         value["check"] = json!(check);
     }

@@ -150,11 +150,8 @@ struct Found {
 /// The beginning of a text, on one line.
 fn quote(text: &str) -> String {
     let mut chars = text.chars();
-    let mut quote: String = chars
-        .by_ref()
-        .take(QUOTE_CHARS_MAX)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
+    let mut quote: String =
+        chars.by_ref().take(QUOTE_CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect();
     if chars.next().is_some() {
         quote.push('\u{2026}');
     }

@@ -31,7 +31,11 @@ impl Patterns {
     }
 
     /// The compiled pattern; `None` where something was reported.
-    pub(crate) fn compile(&mut self, pattern: &Spanned<String>, problems: &mut Problems) -> Option<Arc<Regex>> {
+    pub(crate) fn compile(
+        &mut self,
+        pattern: &Spanned<String>,
+        problems: &mut Problems,
+    ) -> Option<Arc<Regex>> {
         if let Some(Some(regex)) = self.known.get(&pattern.value) {
             return Some(regex.clone());
         }

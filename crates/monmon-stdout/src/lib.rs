@@ -1,0 +1,6 @@
+//! The stdout sink: measurements as JSON lines.
+
+mod kind;
+mod sink;
+
+pub use kind::SINK;
