@@ -1,0 +1,274 @@
+//! What one request needs, worked out once: for a check when it is opened, for a redirect when it is met.
+
+use std::net::IpAddr;
+
+use base64::Engine as _;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, Uri};
+use http_body_util::Empty;
+use bytes::Bytes;
+use percent_encoding::percent_decode_str;
+use rustls::pki_types::ServerName;
+use url::{Host, Url};
+
+use super::connect::literal;
+
+const USER_AGENT: &str = concat!("monmon/", env!("CARGO_PKG_VERSION"));
+const ENCODINGS: &str = "gzip, br, zstd, deflate";
+/// What a redirect may carry in its `Location`.
+const LOCATION_BYTES_MAX: usize = 8 * 1024;
+
+/// A header that the pipeline asks for.
+#[derive(Clone, Debug)]
+pub(crate) struct Header {
+    pub(crate) name: HeaderName,
+    pub(crate) value: HeaderValue,
+    /// Came from the environment or a file, or is a credential by its name: it stays with the first origin.
+    pub(crate) secret: bool,
+}
+
+impl Header {
+    pub(crate) fn new(name: HeaderName, value: HeaderValue, late: bool) -> Header {
+        let secret = late
+            || [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION, header::HOST].contains(&name);
+        Header { name, value, secret }
+    }
+}
+
+/// A request, ready to be sent any number of times.
+#[derive(Clone, Debug)]
+pub(crate) struct Prepared {
+    pub(crate) url: Url,
+    pub(crate) host: String,
+    pub(crate) ip: Option<IpAddr>,
+    pub(crate) port: u16,
+    pub(crate) tls: Option<ServerName<'static>>,
+    pub(crate) method: Method,
+    path: Uri,
+    whole: Uri,
+    headers: HeaderMap,
+}
+
+impl Prepared {
+    /// `origin_kept`: whether the URL is of the origin that the credentials are for.
+    pub(crate) fn new(url: &Url, method: Method, asked: &[Header], origin_kept: bool) -> Result<Prepared, String> {
+        let host = url.host().ok_or("the URL names no host")?;
+        let ip = literal(&host);
+        let port = url.port_or_known_default().ok_or("the URL names no port")?;
+        let host_name = match &host {
+            Host::Domain(name) => (*name).to_owned(),
+            Host::Ipv4(ip) => ip.to_string(),
+            Host::Ipv6(ip) => ip.to_string(),
+        };
+        let tls = match (url.scheme(), ip) {
+            ("https", Some(ip)) => Some(ServerName::IpAddress(ip.into())),
+            ("https", None) => Some(
+                ServerName::try_from(host_name.clone()).map_err(|_| format!("`{host_name}` is no name for TLS"))?,
+            ),
+            _ => None,
+        };
+        let mut plain = url.clone();
+        plain.set_fragment(None);
+        // A URL with a host can always be without user and password.
+        if plain.set_username("").is_err() || plain.set_password(None).is_err() {
+            return Err("the URL cannot be used".to_owned());
+        }
+        let path = match plain.query() {
+            Some(query) => format!("{}?{query}", plain.path()),
+            None => plain.path().to_owned(),
+        };
+        let uri = |text: &str| text.parse::<Uri>().map_err(|error| format!("the URL cannot be sent: {error}"));
+        Ok(Prepared {
+            host: host_name,
+            ip,
+            port,
+            tls,
+            path: uri(&path)?,
+            whole: uri(plain.as_str())?,
+            headers: headers(url, asked, origin_kept)?,
+            url: plain,
+            method,
+        })
+    }
+
+    /// As HTTP/1.1 has it: the path, and the host in a header.
+    pub(crate) fn http1(&self) -> Request<Empty<Bytes>> {
+        self.request(self.path.clone(), self.headers.clone())
+    }
+
+    /// As HTTP/2 has it: the whole URL, and no host header.
+    pub(crate) fn http2(&self) -> Request<Empty<Bytes>> {
+        let mut headers = self.headers.clone();
+        headers.remove(header::HOST);
+        headers.remove(header::CONNECTION);
+        self.request(self.whole.clone(), headers)
+    }
+
+    fn request(&self, uri: Uri, headers: HeaderMap) -> Request<Empty<Bytes>> {
+        let mut request = Request::new(Empty::new());
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers;
+        request
+    }
+}
+
+fn headers(url: &Url, asked: &[Header], origin_kept: bool) -> Result<HeaderMap, String> {
+    let mut headers = HeaderMap::with_capacity(asked.len() + 5);
+    let authority = match (url.host_str(), url.port()) {
+        (Some(host), Some(port)) => format!("{host}:{port}"),
+        (Some(host), None) => host.to_owned(),
+        (None, _) => return Err("the URL names no host".to_owned()),
+    };
+    let host = HeaderValue::try_from(authority).map_err(|_| "the host cannot be sent".to_owned())?;
+    headers.insert(header::HOST, host);
+    headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+    headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(ENCODINGS));
+    // The connection is not used again; a server that knows may close it at once.
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    if origin_kept && let Some(value) = basic_auth(url) {
+        headers.insert(header::AUTHORIZATION, value);
+    }
+    for wanted in asked.iter().filter(|wanted| origin_kept || !wanted.secret) {
+        headers.insert(wanted.name.clone(), wanted.value.clone());
+    }
+    Ok(headers)
+}
+
+/// User and password of a URL, as the header that they stand for.
+fn basic_auth(url: &Url) -> Option<HeaderValue> {
+    if url.username().is_empty() && url.password().is_none() {
+        return None;
+    }
+    let mut pair = percent_decode_str(url.username()).collect::<Vec<u8>>();
+    pair.push(b':');
+    pair.extend(percent_decode_str(url.password().unwrap_or_default()));
+    let encoded = base64::engine::general_purpose::STANDARD.encode(pair);
+    let mut value = HeaderValue::try_from(format!("Basic {encoded}")).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// A URL as it may be shown: a password becomes `***`.
+pub(crate) fn shown(url: &Url) -> String {
+    if url.password().is_none() {
+        return url.to_string();
+    }
+    let mut shown = url.clone();
+    match shown.set_password(Some("***")) {
+        Ok(()) => shown.to_string(),
+        Err(()) => url.host_str().unwrap_or_default().to_owned(),
+    }
+}
+
+/// Where a redirect leads, or why it leads nowhere.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Leads {
+    To(Box<Url>),
+    Nowhere(String),
+    OtherScheme(String),
+}
+
+/// Reads the `Location` of a redirect. User and password in it are dropped: a site may not choose our credentials.
+pub(crate) fn leads(from: &Url, headers: &HeaderMap) -> Leads {
+    let Some(value) = headers.get(header::LOCATION) else {
+        return Leads::Nowhere("a redirect without a Location".to_owned());
+    };
+    if value.len() > LOCATION_BYTES_MAX {
+        return Leads::Nowhere("a Location longer than 8KiB".to_owned());
+    }
+    let Ok(text) = std::str::from_utf8(value.as_bytes()) else {
+        return Leads::Nowhere("a Location that is not UTF-8".to_owned());
+    };
+    if text.trim().is_empty() {
+        return Leads::Nowhere("an empty Location".to_owned());
+    }
+    match from.join(text) {
+        Err(error) => Leads::Nowhere(format!("a Location that is no URL: {error}")),
+        Ok(url) if !matches!(url.scheme(), "http" | "https") => Leads::OtherScheme(url.scheme().to_owned()),
+        Ok(url) if url.host_str().is_none_or(str::is_empty) => Leads::Nowhere("a Location without a host".to_owned()),
+        Ok(mut url) => {
+            if url.set_username("").is_err() || url.set_password(None).is_err() {
+                return Leads::Nowhere("a Location that cannot be used".to_owned());
+            }
+            url.set_fragment(None);
+            Leads::To(Box::new(url))
+        }
+    }
+}
+
+/// The method of the next request (RFC 9110, section 15.4; 301 and 302 as all clients do it).
+pub(crate) fn next_method(status: u16, method: &Method) -> Method {
+    match (status, method) {
+        (303, &Method::HEAD) | (301 | 302, &Method::HEAD) => Method::HEAD,
+        (303, _) => Method::GET,
+        (301 | 302, &Method::POST) => Method::GET,
+        (_, method) => method.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn led(from: &str, to: &str) -> String {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::LOCATION, HeaderValue::try_from(to).unwrap());
+        match leads(&from.parse().unwrap(), &headers) {
+            Leads::To(url) => url.to_string(),
+            Leads::Nowhere(why) => format!("nowhere: {why}"),
+            Leads::OtherScheme(scheme) => format!("scheme: {scheme}"),
+        }
+    }
+
+    #[test]
+    fn locations() {
+        let base = "http://a.test/x/y?q=1";
+        for (to, expected) in [
+            ("z", "http://a.test/x/z"),
+            ("/z", "http://a.test/z"),
+            ("//b.test/z", "http://b.test/z"),
+            ("?r", "http://a.test/x/y?r"),
+            ("#f", "http://a.test/x/y?q=1"),
+            ("https://u:p@b.test/", "https://b.test/"),
+            ("file:///etc/passwd", "scheme: file"),
+            ("ftp://b.test/", "scheme: ftp"),
+            ("javascript:alert(1)", "scheme: javascript"),
+            ("", "nowhere: an empty Location"),
+            ("http://", "nowhere: a Location that is no URL: empty host"),
+            ("http://a:99999/", "nowhere: a Location that is no URL: invalid port number"),
+        ] {
+            assert_eq!(led(base, to), expected, "{to}");
+        }
+    }
+
+    #[test]
+    fn methods() {
+        assert_eq!(next_method(303, &Method::POST), Method::GET);
+        assert_eq!(next_method(302, &Method::POST), Method::GET);
+        assert_eq!(next_method(307, &Method::POST), Method::POST);
+        assert_eq!(next_method(301, &Method::HEAD), Method::HEAD);
+        assert_eq!(next_method(303, &Method::HEAD), Method::HEAD);
+        assert_eq!(next_method(308, &Method::PUT), Method::PUT);
+    }
+
+    #[test]
+    fn credentials_stay_with_their_origin() {
+        let url: Url = "http://user:p%40ss@a.test/".parse().unwrap();
+        let asked = [
+            Header::new(header::COOKIE, HeaderValue::from_static("session=1"), false),
+            Header::new(HeaderName::from_static("x-key"), HeaderValue::from_static("k"), true),
+            Header::new(header::ACCEPT, HeaderValue::from_static("text/html"), false),
+        ];
+        let own = Prepared::new(&url, Method::GET, &asked, true).unwrap().http1();
+        assert_eq!(own.headers()["authorization"], "Basic dXNlcjpwQHNz");
+        assert_eq!(own.headers()["x-key"], "k");
+        let other = Prepared::new(&url, Method::GET, &asked, false).unwrap().http1();
+        for name in ["authorization", "cookie", "x-key"] {
+            assert!(!other.headers().contains_key(name), "{name}");
+        }
+        assert_eq!(other.headers()["accept"], "text/html");
+        assert_eq!(shown(&url), "http://user:***@a.test/");
+    }
+}

@@ -1,0 +1,191 @@
+//! TLS as a prober wants it: every handshake a full one, and the certificate on record even when it is refused.
+
+use std::sync::{Arc, Mutex};
+
+use jiff::Timestamp;
+use monmon_model::{Certificate, FailureKind, Tls};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// How much of a name in a certificate is put on record.
+const NAME_CHARS_MAX: usize = 256;
+
+/// What all handshakes of a source have in common.
+#[derive(Clone, Debug)]
+pub(crate) struct TlsSetup {
+    config: ClientConfig,
+    verifier: Arc<dyn ServerCertVerifier>,
+}
+
+impl TlsSetup {
+    pub(crate) fn new(roots: RootCertStore) -> Result<TlsSetup, rustls::Error> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier = verifier(roots, &provider)?;
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::clone(&verifier))
+            .with_no_client_auth();
+        // A resumed handshake would hide a certificate that has gone bad since.
+        config.resumption = Resumption::disabled();
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(TlsSetup { config, verifier })
+    }
+
+    /// The configuration of one connection, and where its certificate will be on record.
+    pub(crate) fn one(&self) -> (Arc<ClientConfig>, Arc<Witness>) {
+        let witness = Arc::new(Witness { inner: Arc::clone(&self.verifier), seen: Mutex::new(None) });
+        let mut config = self.config.clone();
+        config.dangerous().set_certificate_verifier(Arc::<Witness>::clone(&witness));
+        (Arc::new(config), witness)
+    }
+}
+
+fn verifier(
+    roots: RootCertStore,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ServerCertVerifier>, rustls::Error> {
+    if roots.is_empty() {
+        return Ok(Arc::new(NoRoots(Arc::clone(provider))));
+    }
+    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+        .build()
+        .map(|verifier| verifier as Arc<dyn ServerCertVerifier>)
+        .map_err(|error| rustls::Error::General(error.to_string()))
+}
+
+/// The verifier of one connection: it judges as the one beneath it, and remembers what it saw.
+#[derive(Debug)]
+pub(crate) struct Witness {
+    inner: Arc<dyn ServerCertVerifier>,
+    seen: Mutex<Option<Seen>>,
+}
+
+#[derive(Debug, Clone)]
+struct Seen {
+    end_entity: Vec<u8>,
+    verified: bool,
+}
+
+impl Witness {
+    /// What is known of the handshake so far.
+    pub(crate) fn tls(&self) -> Option<Tls> {
+        let seen = self.seen.lock().ok()?.clone()?;
+        Some(Tls {
+            version: None,
+            cipher: None,
+            verified: Some(seen.verified),
+            certificate: certificate(&seen.end_entity),
+        })
+    }
+
+    /// A certificate without a known issuer that issued itself has a kind of its own.
+    pub(crate) fn refine(&self, kind: FailureKind) -> FailureKind {
+        let own = || {
+            let seen = self.seen.lock().ok()?.clone()?;
+            let (_, parsed) = X509Certificate::from_der(&seen.end_entity).ok()?;
+            Some(parsed.issuer() == parsed.subject())
+        };
+        match kind {
+            FailureKind::TlsUntrusted if own() == Some(true) => FailureKind::TlsSelfSigned,
+            kind => kind,
+        }
+    }
+}
+
+fn certificate(der: &[u8]) -> Option<Certificate> {
+    let (_, parsed) = X509Certificate::from_der(der).ok()?;
+    let time = |time: x509_parser::time::ASN1Time| Timestamp::from_second(time.timestamp()).ok();
+    let name = |name: &x509_parser::x509::X509Name<'_>| name.to_string().chars().take(NAME_CHARS_MAX).collect();
+    Some(Certificate {
+        subject: name(parsed.subject()),
+        issuer: name(parsed.issuer()),
+        not_before: time(parsed.validity().not_before)?,
+        not_after: time(parsed.validity().not_after)?,
+    })
+}
+
+impl ServerCertVerifier for Witness {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verdict =
+            self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        if let Ok(mut seen) = self.seen.lock() {
+            *seen = Some(Seen { end_entity: end_entity.to_vec(), verified: verdict.is_ok() });
+        }
+        verdict
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
+
+/// A machine that trusts nobody: every chain is untrusted, and still on record.
+#[derive(Debug)]
+struct NoRoots(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for NoRoots {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Err(CertificateError::UnknownIssuer.into())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
