@@ -52,7 +52,7 @@ fetch() {
   local get=(mvn -B -q -ntp -U -f "$work/pom.xml" -Dmaven.artifact.threads=10 -DincludeScope=runtime
     -DoutputDirectory="$work/libs" org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies)
   "${get[@]}" </dev/null >"$log" 2>&1 || { sleep 5; "${get[@]}" </dev/null >"$log" 2>&1; } ||
-    { tail -n 20 "$log" >&2; die "Maven could not fetch Kafka $VERSION"; }
+    { tail -n 20 "$log" >&2; rm -rf "$work"; die "Maven could not fetch Kafka $VERSION"; }
   mv "$work/libs" "$LIBS"
   rm -rf "$work"
 }

@@ -30,7 +30,7 @@ pages() {
   [ -n "$package" ] || die "apt offers no postgresql-doc: run \`apt-get update\` as root first"
   mkdir -p "$work"
   (cd "$work" && apt-get -q download "$package" >"$DIR/fetch.log" 2>&1 && dpkg-deb -x ./*.deb .) ||
-    { tail -n 5 "$DIR/fetch.log" >&2; die "$package could not be downloaded: run \`apt-get update\` as root first"; }
+    { tail -n 5 "$DIR/fetch.log" >&2; rm -rf "$work"; die "$package could not be downloaded: run \`apt-get update\` as root first"; }
   rm -rf "$PAGES"
   mv "$work/usr/share/doc/$package/html" "$PAGES"
   rm -rf "$work"
