@@ -81,10 +81,14 @@ impl QuantityError {
 /// Reads `30s`, `1m30s`, `500ms`, `90d`: whole numbers, each with its unit, each unit at most once, largest first.
 /// Units: us, ms, s, m, h, d, w, and y for 365 days.
 pub fn parse_duration(text: &str) -> Result<Duration, QuantityError> {
-    let parts = match duration_parts(text) {
-        Ok(parts) => parts,
-        Err(error) => return Err(mended_duration(text, error)),
-    };
+    strict_duration(text).map_err(|error| match error.mend {
+        Some(_) => error,
+        None => mended_duration(text, error),
+    })
+}
+
+fn strict_duration(text: &str) -> Result<Duration, QuantityError> {
+    let parts = duration_parts(text)?;
     let too_long = || QuantityError::new(format!("`{text}` is longer than can be counted"));
     let mut micros: u128 = 0;
     for (number, unit) in &parts {
@@ -179,7 +183,7 @@ fn mended_duration(text: &str, error: QuantityError) -> QuantityError {
         last_unit = unit;
         rest = after;
     }
-    match parse_duration(&mended) {
+    match strict_duration(&mended) {
         Ok(_) => error.mend(mended),
         Err(_) => error,
     }

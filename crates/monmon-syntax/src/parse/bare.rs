@@ -31,6 +31,7 @@ pub(crate) fn token(lexer: &Lexer<'_>, start: usize) -> Token {
                     .help(fault.help);
                 lexer.fault(plain(end), problem)
             }
+            None if is_number(word) => Token { kind: Kind::Number, ..plain(end) },
             None => plain(end),
         },
     }

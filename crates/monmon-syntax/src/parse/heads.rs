@@ -24,7 +24,7 @@ impl Outline<'_, '_> {
                 head.end = token.end;
             }
             Kind::Newline | Kind::LineComment | Kind::Semicolon | Kind::End | Kind::Open | Kind::Close => {
-                self.at = token.start;
+                self.back(&token);
                 self.no_name(head.start..head.name_end.max(head.start + 1), "an annotation without a node");
             }
             _ => {
@@ -55,11 +55,14 @@ impl Outline<'_, '_> {
                 Kind::Space | Kind::BlockComment | Kind::LineJoin => spaced = true,
                 Kind::Newline | Kind::LineComment | Kind::Semicolon | Kind::End => return HeadEnd::Node,
                 Kind::Close => {
-                    self.at = token.start;
+                    self.back(&token);
                     return HeadEnd::Node;
                 }
                 Kind::Open => return HeadEnd::Block(token),
                 Kind::SlashDash => {
+                    if !spaced {
+                        self.touching(&token);
+                    }
                     if let Some(open) = self.skipped_entry(&token) {
                         return HeadEnd::SkippedBlock(open);
                     }
@@ -73,7 +76,7 @@ impl Outline<'_, '_> {
                     Problem::new(Code::BadAnnotation, self.lexer.span(token.range()), "a `)` closes nothing")
                         .label("no `(` stands before it"),
                 ),
-                Kind::OpenParen | Kind::Bare | Kind::Quoted | Kind::Keyword | Kind::Junk => {
+                Kind::OpenParen | Kind::Bare | Kind::Quoted | Kind::Number | Kind::Keyword | Kind::Junk => {
                     if !spaced {
                         self.touching(&token);
                     }
@@ -99,8 +102,12 @@ impl Outline<'_, '_> {
             return;
         }
         let text = self.lexer.slice(token.range());
+        let message = match token.kind {
+            Kind::SlashDash => "a `/-` touches what stands before it",
+            _ => "two values touch each other",
+        };
         self.fault(
-            Problem::new(Code::MissingSpace, self.lexer.span(token.range()), "two values touch each other")
+            Problem::new(Code::MissingSpace, self.lexer.span(token.range()), message)
                 .label("expected a space before this")
                 .help(format!(
                     "write a space before `{}`, or `\\\"` if a quote inside of the text is meant",
@@ -113,7 +120,8 @@ impl Outline<'_, '_> {
     fn stray_equals(&mut self, head: &Head, token: &Token) {
         let value_start = self.lexer.until(token.end, |c| !is_space(c));
         let value = self.lexer.token(value_start);
-        let is_value = matches!(value.kind, Kind::Bare | Kind::Quoted | Kind::Keyword | Kind::OpenParen);
+        let is_value =
+            matches!(value.kind, Kind::Bare | Kind::Quoted | Kind::Number | Kind::Keyword | Kind::OpenParen);
         let problem = match (&head.name, head.pieces.is_empty()) {
             (Some(name), true) if is_value => {
                 let name = self.lexer.slice(name.clone());
@@ -154,12 +162,12 @@ impl Outline<'_, '_> {
                 _ if token.is_space() => {}
                 Kind::Newline | Kind::LineComment => {}
                 Kind::Open => return Some(token),
-                Kind::OpenParen | Kind::Bare | Kind::Quoted | Kind::Keyword | Kind::Junk => {
+                Kind::OpenParen | Kind::Bare | Kind::Quoted | Kind::Number | Kind::Keyword | Kind::Junk => {
                     self.piece(token);
                     return None;
                 }
                 _ => {
-                    self.at = token.start;
+                    self.back(&token);
                     self.idle(slashdash.start);
                     return None;
                 }
@@ -208,9 +216,11 @@ impl Outline<'_, '_> {
                 let value = self.next_past_space();
                 self.value(start, annotation, value)
             }
-            Kind::Bare | Kind::Quoted | Kind::Keyword | Kind::Junk => self.value(start, None, token),
+            Kind::Bare | Kind::Quoted | Kind::Number | Kind::Keyword | Kind::Junk => {
+                self.value(start, None, token)
+            }
             _ => {
-                self.at = token.start;
+                self.back(&token);
                 self.no_value(&key, equals_end)
             }
         };
@@ -270,9 +280,9 @@ impl Outline<'_, '_> {
     }
 
     fn value(&mut self, start: usize, annotation: Option<Range<usize>>, token: Token) -> Piece {
-        let is_value = matches!(token.kind, Kind::Bare | Kind::Quoted | Kind::Keyword);
+        let is_value = matches!(token.kind, Kind::Bare | Kind::Quoted | Kind::Number | Kind::Keyword);
         if !is_value && !token.broken {
-            self.at = token.start;
+            self.back(&token);
             self.fault(
                 Problem::new(
                     Code::BadAnnotation,
@@ -302,7 +312,7 @@ impl Outline<'_, '_> {
         let word = self.next_past_space();
         if !matches!(word.kind, Kind::Bare | Kind::Quoted) {
             if word.kind != Kind::CloseParen {
-                self.at = word.start;
+                self.back(&word);
             }
             let end = if word.kind == Kind::CloseParen { word.end } else { open.end };
             self.bad_annotation(open.start..end, "expected a word, as in (env)");
@@ -310,7 +320,7 @@ impl Outline<'_, '_> {
         }
         let close = self.next_past_space();
         if close.kind != Kind::CloseParen {
-            self.at = close.start;
+            self.back(&close);
             self.bad_annotation(open.start..word.end, "expected `)` after the word");
             return None;
         }

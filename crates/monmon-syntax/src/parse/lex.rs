@@ -27,8 +27,10 @@ pub(crate) enum Kind {
     CloseParen,
     Equals,
     Semicolon,
-    /// Without quotes: a word or a number.
+    /// Without quotes: a word.
     Bare,
+    /// Without quotes: a number.
+    Number,
     /// In quotes of any kind.
     Quoted,
     /// `#true` and the like.

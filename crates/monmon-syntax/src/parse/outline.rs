@@ -8,18 +8,31 @@ use crate::parse::lex::{Kind, Lexer, Token, is_space};
 use crate::parse::{BLOCK_DEPTH_MAX, ITEMS_MAX, SLASHDASH_DEPTH_MAX, SYNTAX_PROBLEMS_MAX};
 use crate::problem::{Code, Problem, Problems};
 
+/// How many blocks that are left open are told apart.
+const REPAIRS_MAX: usize = 4;
+
 /// Reads the text from `start`.
 pub(crate) fn outline(lexer: &Lexer<'_>, start: usize, problems: &mut Problems) -> KdlDocument {
     let mut first = Problems::new();
-    let (document, suspect) = Outline::new(lexer, start, &mut first, None).run();
+    let (document, suspect) = Outline::new(lexer, start, &mut first, &[]).run();
     let Some(suspect) = suspect else {
         problems.extend(first);
         return document;
     };
     drop(document);
-    // Read again as if the block were closed where the indentation says that it should be: one `}` that is missing
+    // Read again as if the blocks were closed where the indentation says that they should be: one `}` that is missing
     // must not make strangers of all the nodes that follow.
-    Outline::new(lexer, start, problems, Some(suspect)).run().0
+    let mut repairs = vec![suspect];
+    while repairs.len() < REPAIRS_MAX {
+        let mut dry = Problems::new();
+        let mut outline = Outline::new(lexer, start, &mut dry, &repairs);
+        outline.dry = true;
+        match outline.run().1 {
+            Some(suspect) => repairs.push(suspect),
+            None => break,
+        }
+    }
+    Outline::new(lexer, start, problems, &repairs).run().0
 }
 
 /// A block that was probably left open, and where it should have been closed.
@@ -41,8 +54,10 @@ pub(crate) struct Outline<'t, 'p> {
     pub(crate) commented_out: Option<usize>,
     /// The first block that the indentation says should have ended.
     suspect: Option<Suspect>,
-    /// The one of the first reading, to be closed in this one.
-    repair: Option<Suspect>,
+    /// Those of earlier readings that are still to be closed in this one, in the order of the text.
+    repairs: &'p [Suspect],
+    /// Looks for suspects only.
+    dry: bool,
     /// Of the line in hand.
     line_start: usize,
     /// The indentation of the line in hand, in bytes.
@@ -85,7 +100,7 @@ pub(crate) enum HeadEnd {
 }
 
 impl<'t, 'p> Outline<'t, 'p> {
-    fn new(lexer: &'p Lexer<'t>, start: usize, problems: &'p mut Problems, repair: Option<Suspect>) -> Self {
+    fn new(lexer: &'p Lexer<'t>, start: usize, problems: &'p mut Problems, repairs: &'p [Suspect]) -> Self {
         let mut outline = Self {
             lexer,
             problems,
@@ -94,7 +109,8 @@ impl<'t, 'p> Outline<'t, 'p> {
             top: Vec::new(),
             commented_out: None,
             suspect: None,
-            repair,
+            repairs,
+            dry: false,
             line_start: start,
             indent: 0,
             items: 0,
@@ -145,10 +161,11 @@ impl<'t, 'p> Outline<'t, 'p> {
 
     /// Looks whether the block in hand should have ended before this token, and ends it where that is known.
     fn mend(&mut self, token: &Token) {
-        if self.repair.is_some_and(|repair| repair.end == token.start)
-            && let Some(repair) = self.repair.take()
+        while let [repair, later @ ..] = self.repairs
+            && repair.end == token.start
             && let Some(block) = self.stack.pop()
         {
+            self.repairs = later;
             self.fault(
                 Problem::new(
                     Code::UnclosedBlock,
@@ -187,6 +204,17 @@ impl<'t, 'p> Outline<'t, 'p> {
             self.fault(*problem);
         }
         token
+    }
+
+    /// Takes a token back, to be read again.
+    pub(crate) fn back(&mut self, token: &Token) {
+        self.at = token.start;
+        if token.broken {
+            self.faults.pop();
+        }
+        if token.swallows_rest {
+            self.stopped = false;
+        }
     }
 
     pub(crate) fn fault(&mut self, problem: Problem) {
@@ -241,7 +269,7 @@ impl<'t, 'p> Outline<'t, 'p> {
         let mut head = Head { start: first.start, end: first.end, name_end: first.end, ..Head::default() };
         let end = self.head(&mut head, first);
         self.count(1 + head.pieces.len(), head.start);
-        let node = match skipped || self.in_skipped() {
+        let node = match skipped || self.dry || self.in_skipped() {
             true => None,
             false => {
                 let faults = &mut self.faults;
@@ -354,7 +382,7 @@ impl<'t, 'p> Outline<'t, 'p> {
                 _ if token.is_space() => continue,
                 Kind::Newline | Kind::LineComment | Kind::Semicolon | Kind::End => return self.done(owner),
                 Kind::Close => {
-                    self.at = token.start;
+                    self.back(&token);
                     return self.done(owner);
                 }
                 Kind::SlashDash => match self.skipped_entry(&token) {
@@ -364,7 +392,8 @@ impl<'t, 'p> Outline<'t, 'p> {
                 Kind::Open if !owner.has_block => return self.open(owner, token, false),
                 _ => token,
             };
-            self.at = after.start;
+            self.back(&after);
+            // What is broken will be complained of as the beginning of the next node.
             if !after.broken {
                 self.fault(
                     Problem::new(
@@ -375,9 +404,6 @@ impl<'t, 'p> Outline<'t, 'p> {
                     .label("expected a new line or `;` before this")
                     .help("arguments and properties stand before the block"),
                 );
-            } else {
-                // It will be read, and complained of, as the beginning of the next node.
-                self.faults.pop();
             }
             return self.done(owner);
         }
