@@ -1,1 +1,25 @@
 //! The postgres sink, its migrations, and reading the store back.
+//!
+//! The way of a batch: the sink collects envelopes into batches, a writer turns a batch into [`rows`] and stores it in
+//! one transaction and one round trip, and what goes wrong is sorted by its SQLSTATE into what is waited out, what is
+//! one row's fault, and what only people can mend.
+
+mod connect;
+mod error;
+mod kind;
+mod migrate;
+mod partitions;
+mod reference;
+mod rows;
+mod sink;
+mod status;
+mod target;
+mod tls;
+mod write;
+mod writer;
+
+pub use error::StoreError;
+pub use kind::SINK;
+pub use migrate::{Applied, migrate};
+pub use status::check_states;
+pub use target::{Target, TlsFiles, Verify};

@@ -1,0 +1,166 @@
+//! Rows a second of the sink beside a plain COPY of the same rows into the same tables, in one run.
+//!
+//! `MONMON_TEST_POSTGRES=postgres://app:secret@127.0.0.1:15432/test cargo run --profile light -p monmon-postgres
+//! --example bench [rows]`
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::{SinkExt, TryStreamExt};
+use monmon_model::Measurement;
+use monmon_stage::Batch;
+use support::{Running, Store, check, measurement, noon};
+use tokio::time::Instant;
+
+const CHECKS: u64 = 100;
+
+#[tokio::main]
+#[expect(clippy::print_stdout, reason = "a bench prints its figures")]
+async fn main() {
+    let rows: u64 = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(200_000);
+    let measurements = measurements(rows);
+    let mut best = [0f64; 4];
+    for round in 1..=3 {
+        let from = Store::migrated().await;
+        let one = sink(&from, measurements.clone(), "connections=1").await;
+        let copied = copy(&from).await;
+        let staged = staging(&from).await;
+        let bytes = size(&from).await;
+        from.gone().await;
+        let from = Store::migrated().await;
+        let two = sink(&from, measurements.clone(), "connections=2").await;
+        from.gone().await;
+        let rate = |elapsed: Duration| rows as f64 / elapsed.as_secs_f64();
+        let rates = [rate(copied), rate(one), rate(two), rate(staged)];
+        println!(
+            "round {round}: COPY {:.0} rows/s; sink, 1 connection {:.0} ({:.2} of COPY), 2 connections {:.0} ({:.2}); \
+             COPY to staging and INSERT .. SELECT {:.0} ({:.2}); {:.0} bytes a row with indexes",
+            rates[0], rates[1], rates[1] / rates[0], rates[2], rates[2] / rates[0], rates[3], rates[3] / rates[0],
+            bytes as f64 / rows as f64,
+        );
+        best = std::array::from_fn(|at| best[at].max(rates[at]));
+    }
+    println!(
+        "best: COPY {:.0} rows/s, sink {:.0} with one connection, {:.0} with two, staging {:.0}",
+        best[0], best[1], best[2], best[3]
+    );
+}
+
+fn measurements(rows: u64) -> Vec<Measurement> {
+    let checks: Vec<_> = (0..CHECKS).map(|at| check(&format!("site-{at}"), 1_000_000)).collect();
+    let first = noon() - Duration::from_secs(rows / CHECKS + 1);
+    (0..rows)
+        .map(|row| {
+            // Spread within the second, as slots are.
+            let slot = first + Duration::from_micros(row * 1_000_000 / CHECKS);
+            measurement(&checks[(row % CHECKS) as usize], row + 1, slot)
+        })
+        .collect()
+}
+
+async fn sink(store: &Store, measurements: Vec<Measurement>, options: &str) -> Duration {
+    let count = measurements.len();
+    let mut running = Running::new(&format!("url \"{}\"\n{options}", store.url)).await;
+    // The first batch connects, makes the partition and stores the checks; it is not timed.
+    let mut batches: Vec<Batch> = Vec::new();
+    let mut measurements = measurements.into_iter();
+    while measurements.len() > 0 {
+        batches.push(measurements.by_ref().take(500).map(|measurement| running.envelope(measurement)).collect());
+    }
+    let mut batches = batches.into_iter();
+    running.emit(batches.next().expect("a batch")).await;
+    running.resolved(1).await;
+    let begun = Instant::now();
+    for batch in batches {
+        running.emit(batch).await;
+    }
+    let (result, delivered, _) = running.end().await;
+    let elapsed = begun.elapsed();
+    result.expect("the sink ends well");
+    assert_eq!(delivered, count);
+    elapsed
+}
+
+/// The same rows, as the server itself writes them, into an empty copy of the tables.
+async fn copy(from: &Store) -> Duration {
+    let to = Store::migrated().await;
+    to.client.execute("SELECT monmon_create_partitions('2026-11-20', '2026-11-24')", &[]).await.expect("partitions");
+    let rows = rows(from).await;
+    let begun = Instant::now();
+    copy_in(&to, "monmon_measurement", rows).await;
+    let elapsed = begun.elapsed();
+    to.gone().await;
+    elapsed
+}
+
+/// The other way to keep duplicates out: batches of 2,000 through a temporary table.
+async fn staging(from: &Store) -> Duration {
+    let to = Store::migrated().await;
+    to.client.execute("SELECT monmon_create_partitions('2026-11-20', '2026-11-24')", &[]).await.expect("partitions");
+    to.client
+        .batch_execute("CREATE TEMPORARY TABLE staging (LIKE monmon_measurement) ON COMMIT DELETE ROWS")
+        .await
+        .expect("staging");
+    let ids: Vec<String> = from
+        .client
+        .query("SELECT id::text FROM monmon_measurement ORDER BY id", &[])
+        .await
+        .expect("ids")
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    let mut parts = Vec::new();
+    for part in ids.chunks(2_000) {
+        let bounds = format!("WHERE id BETWEEN '{}' AND '{}'", part[0], part[part.len() - 1]);
+        parts.push(rows_where(from, &bounds).await);
+    }
+    let begun = Instant::now();
+    for part in parts {
+        to.client.batch_execute("BEGIN").await.expect("begun");
+        copy_in(&to, "staging", part).await;
+        to.client
+            .batch_execute(
+                "INSERT INTO monmon_measurement SELECT * FROM staging ORDER BY id ON CONFLICT DO NOTHING; COMMIT",
+            )
+            .await
+            .expect("stored");
+    }
+    let elapsed = begun.elapsed();
+    to.gone().await;
+    elapsed
+}
+
+type Chunks = Vec<bytes::Bytes>;
+
+async fn rows(from: &Store) -> Chunks {
+    rows_where(from, "").await
+}
+
+async fn rows_where(from: &Store, condition: &str) -> Chunks {
+    let sql = format!("COPY (SELECT * FROM monmon_measurement {condition} ORDER BY id) TO STDOUT BINARY");
+    from.client.copy_out(&sql).await.expect("copied out").try_collect().await.expect("rows")
+}
+
+async fn copy_in(to: &Store, table: &str, rows: Chunks) {
+    let sink = to.client.copy_in(&format!("COPY {table} FROM STDIN BINARY")).await.expect("copy");
+    let mut sink = pin!(sink);
+    for rows in rows {
+        sink.feed(rows).await.expect("fed");
+    }
+    sink.close().await.expect("copied");
+}
+
+async fn size(store: &Store) -> i64 {
+    store
+        .client
+        .query_one(
+            "SELECT sum(pg_total_relation_size(relid))::bigint FROM pg_partition_tree('monmon_measurement') WHERE isleaf",
+            &[],
+        )
+        .await
+        .expect("size")
+        .get(0)
+}

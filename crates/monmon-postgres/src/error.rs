@@ -1,0 +1,128 @@
+//! What the server says when it says no, sorted by what can be done about it.
+
+use tokio_postgres::error::{DbError, SqlState};
+
+use monmon_stage::StageError;
+
+/// Why the store could not be used. No variant holds a password.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("the PostgreSQL URL cannot be used: {0}")]
+    BadUrl(String),
+    #[error("TLS for PostgreSQL cannot be set up: {0}")]
+    Tls(String),
+    /// No connection, or it was lost, or the server is not ready: worth another try.
+    #[error("{place}: {message}")]
+    Unreachable { place: String, message: String },
+    #[error("{place} refused the login: {message}")]
+    Credentials { place: String, message: String },
+    #[error("the role has not the rights it needs: {0}")]
+    Rights(String),
+    /// Tables or columns that are not there.
+    #[error("the schema of monmon is not there, or is older than this version needs: {0}")]
+    Schema(String),
+    /// The server refused a value. Only one row is at fault.
+    #[error("the store refused a row: {0}")]
+    Row(String),
+    /// The partition for a row is not there (any more).
+    #[error("no partition for a row: {0}")]
+    Partition(String),
+    #[error("the server refused: {0}")]
+    Refused(String),
+}
+
+impl StoreError {
+    pub fn is_transient(&self) -> bool {
+        matches!(self, StoreError::Unreachable { .. })
+    }
+
+    /// What to do about it.
+    pub fn help(&self) -> Option<&'static str> {
+        match self {
+            StoreError::Schema(_) => Some(
+                "run `monmon db migrate --store URL` with the same URL, or give the sink `migrate=#true`",
+            ),
+            StoreError::Credentials { .. } => Some("check user, password, database and certificate"),
+            StoreError::Rights(_) => Some(
+                "the role must own monmon's tables, or be a member of the role that does: it makes partitions",
+            ),
+            _ => None,
+        }
+    }
+
+    /// Sorts an error of the driver. `place` is the server as users may see it.
+    pub(crate) fn sort(error: &tokio_postgres::Error, place: &str) -> StoreError {
+        match error.as_db_error() {
+            Some(refusal) => sort_refusal(refusal, place),
+            // A value that the driver cannot encode is a row's fault, not the connection's.
+            None if is_encoding(error) => StoreError::Row(chain(error)),
+            None => StoreError::Unreachable { place: place.to_owned(), message: chain(error) },
+        }
+    }
+}
+
+impl From<StoreError> for StageError {
+    fn from(error: StoreError) -> StageError {
+        let text = error.to_string();
+        let help = error.help();
+        let stage = match error.is_transient() {
+            true => StageError::transient(text),
+            false => StageError::permanent(text),
+        };
+        match help {
+            Some(help) => stage.help(help),
+            None => stage,
+        }
+    }
+}
+
+fn sort_refusal(refusal: &DbError, place: &str) -> StoreError {
+    // The message alone: `detail` may hold the row's values.
+    let text = format!("{} (SQLSTATE {})", refusal.message(), refusal.code().code());
+    let code = refusal.code();
+    if *code == SqlState::INSUFFICIENT_PRIVILEGE {
+        return StoreError::Rights(text);
+    }
+    if *code == SqlState::CHECK_VIOLATION && refusal.message().starts_with("no partition") {
+        return StoreError::Partition(text);
+    }
+    if [
+        SqlState::UNDEFINED_TABLE,
+        SqlState::UNDEFINED_COLUMN,
+        SqlState::UNDEFINED_FUNCTION,
+        SqlState::DATATYPE_MISMATCH,
+        SqlState::INVALID_SCHEMA_NAME,
+    ]
+    .contains(code)
+    {
+        return StoreError::Schema(text);
+    }
+    match &code.code()[..2] {
+        "22" | "23" | "54" => StoreError::Row(text),
+        "28" | "3D" => StoreError::Credentials { place: place.to_owned(), message: text },
+        // Syntax, features and what else the program itself would have to be changed for.
+        "0A" | "21" | "42" | "2F" | "38" | "39" | "HV" => StoreError::Refused(text),
+        // Connections (08), transactions (25: read-only, idle too long; 40: deadlock), resources (53), locks (55),
+        // operators (57), the disk (58), internal errors (XX), and all that is not known: it may pass.
+        _ => StoreError::Unreachable { place: place.to_owned(), message: text },
+    }
+}
+
+fn is_encoding(error: &tokio_postgres::Error) -> bool {
+    error.to_string().starts_with("error serializing")
+}
+
+/// An error and its causes, each once.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let said = inner.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = inner.source();
+    }
+    text
+}

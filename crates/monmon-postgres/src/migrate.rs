@@ -1,0 +1,90 @@
+//! The numbered files of `sql/postgres/`, applied in order.
+
+use crate::connect::connect;
+use crate::error::StoreError;
+use crate::target::Target;
+
+struct Migration {
+    version: i32,
+    name: &'static str,
+    sql: &'static str,
+}
+
+macro_rules! migrations {
+    ($($version:literal $name:literal $file:literal)*) => {
+        &[$(Migration {
+            version: $version,
+            name: $name,
+            sql: include_str!(concat!("../../../sql/postgres/", $file)),
+        },)*]
+    };
+}
+
+const MIGRATIONS: &[Migration] = migrations! {
+    1 "tables" "0001_tables.sql"
+    2 "functions" "0002_functions.sql"
+    3 "views" "0003_views.sql"
+};
+
+/// A migration that was applied by this call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    pub version: i32,
+    pub name: &'static str,
+}
+
+/// Brings the schema up to date; empty when it was. Any number of callers at once: they wait for each other.
+pub async fn migrate(target: &Target) -> Result<Vec<Applied>, StoreError> {
+    let connection = connect(target).await?;
+    // The files take this lock themselves, each for its own transaction; held for the session it also makes sure that
+    // what is told as applied was applied here. It goes with the connection.
+    connection
+        .client
+        .batch_execute("SELECT pg_advisory_lock(120325361463150)")
+        .await
+        .map_err(|error| StoreError::sort(&error, target.place()))?;
+    let mut applied = Vec::new();
+    for migration in MIGRATIONS {
+        let before = schema_version(&connection.client, target).await?;
+        if before.is_some_and(|version| version >= migration.version) {
+            continue;
+        }
+        // One DO block is one transaction.
+        connection
+            .client
+            .batch_execute(migration.sql)
+            .await
+            .map_err(|error| StoreError::sort(&error, target.place()))?;
+        applied.push(Applied { version: migration.version, name: migration.name });
+    }
+    Ok(applied)
+}
+
+/// The schema must be at least as new as this program. A newer one is fine: columns are only ever added.
+pub(crate) async fn check_schema(
+    client: &tokio_postgres::Client,
+    target: &Target,
+) -> Result<(), StoreError> {
+    let needed = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
+    match schema_version(client, target).await? {
+        Some(version) if version >= needed => Ok(()),
+        Some(version) => Err(StoreError::Schema(format!("version {version}, needed is {needed}"))),
+        None => Err(StoreError::Schema(format!("no tables, needed is version {needed}"))),
+    }
+}
+
+async fn schema_version(
+    client: &tokio_postgres::Client,
+    target: &Target,
+) -> Result<Option<i32>, StoreError> {
+    let sort = |error| StoreError::sort(&error, target.place());
+    let row = client
+        .query_one("SELECT to_regclass('monmon_schema_version') IS NOT NULL", &[])
+        .await
+        .map_err(sort)?;
+    if !row.get::<_, bool>(0) {
+        return Ok(None);
+    }
+    let row = client.query_one("SELECT max(version) FROM monmon_schema_version", &[]).await.map_err(sort)?;
+    Ok(row.get(0))
+}

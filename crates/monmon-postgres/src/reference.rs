@@ -1,0 +1,285 @@
+//! The rows that measurements refer to: probers, boots, checks, their definitions, TLS facts. There are few of them and
+//! they seldom change, so each writer remembers what it has stored.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use monmon_model::{Check, Measurement, Prober, Tls};
+use serde_json::json;
+use tokio_postgres::types::ToSql;
+use uuid::{Uuid, uuid};
+
+use crate::rows::long;
+
+/// Namespace of the ids in `monmon_tls`; sql/postgres/0001_tables.sql tells how they are made.
+const TLS_NAMESPACE: Uuid = uuid!("6d6f6e6d-6f6e-8000-8000-000000746c73");
+/// How many rows of a kind a writer remembers. Past it all are forgotten, which costs a few needless upserts.
+const REMEMBERED_MAX: usize = 200_000;
+
+/// What one writer knows to be in the database. Nothing in it is true of a server that was not asked since, so a new
+/// connection begins with an empty one.
+#[derive(Default)]
+pub(crate) struct Remembered {
+    stored: Stored,
+    /// A hash for every measurement would cost more than a look at the check's last one.
+    definitions: HashMap<Uuid, (Arc<Check>, Uuid)>,
+    tls: HashMap<Uuid, (Tls, Uuid)>,
+}
+
+/// What is stored, and since which slot.
+#[derive(Default)]
+struct Stored {
+    probers: HashMap<Uuid, (Arc<Prober>, Timestamp)>,
+    boots: HashMap<Uuid, Timestamp>,
+    /// The definition that was last made a check's current one.
+    checks: HashMap<Uuid, Uuid>,
+    definitions: HashMap<Uuid, Timestamp>,
+    tls: HashMap<Uuid, ()>,
+}
+
+/// The rows that one batch needs and that are not known to be there. In the order of their ids, so that two writers lock
+/// them in the same order and never wait for each other.
+#[derive(Default)]
+pub(crate) struct Needed<'a> {
+    probers: BTreeMap<Uuid, (&'a Arc<Prober>, Timestamp)>,
+    boots: BTreeMap<Uuid, (Uuid, Timestamp)>,
+    checks: BTreeMap<Uuid, (&'a Check, Uuid, Timestamp)>,
+    definitions: BTreeMap<Uuid, (&'a Check, Timestamp)>,
+    tls: BTreeMap<Uuid, &'a Tls>,
+}
+
+impl Remembered {
+    /// The ids of a measurement's definition and TLS facts; what has to be stored for it goes into `needed`.
+    /// Measurements come in the order of their slots.
+    pub(crate) fn refer<'a>(
+        &mut self,
+        measurement: &'a Measurement,
+        needed: &mut Needed<'a>,
+    ) -> (Uuid, Option<Uuid>) {
+        let slot = measurement.scheduled_at;
+        let check = &measurement.check;
+        let definition_id = self.definition_id(check);
+        let tls_id = measurement.tls.as_ref().map(|tls| self.tls_id(check.id, tls));
+        let stored = &self.stored;
+        if stored.definitions.get(&definition_id).is_none_or(|first| slot < *first) {
+            needed.definitions.entry(definition_id).or_insert((check, slot));
+        }
+        if stored.checks.get(&check.id) != Some(&definition_id) || needed.checks.contains_key(&check.id) {
+            // The newest slot of the batch decides, and its definition may be an older batch's again.
+            needed.checks.insert(check.id, (check, definition_id, slot));
+        }
+        let prober = &measurement.prober;
+        if stored.boots.get(&prober.boot).is_none_or(|first| slot < *first) {
+            needed.boots.entry(prober.boot).or_insert((prober.id, slot));
+        }
+        let known = stored.probers.get(&prober.id);
+        if known.is_none_or(|(known, first)| slot < *first || !same_prober(known, prober)) {
+            let first = needed.probers.get(&prober.id).map_or(slot, |(_, first)| *first);
+            needed.probers.insert(prober.id, (prober, first));
+        }
+        if let (Some(id), Some(tls)) = (tls_id, &measurement.tls)
+            && !stored.tls.contains_key(&id)
+        {
+            needed.tls.entry(id).or_insert(tls);
+        }
+        (definition_id, tls_id)
+    }
+
+    /// Takes note of what a committed batch has stored.
+    pub(crate) fn commit(&mut self, needed: &Needed<'_>) {
+        let stored = &mut self.stored;
+        for (id, (prober, first)) in &needed.probers {
+            let earlier = stored.probers.get(id).map_or(*first, |(_, earlier)| *earlier.min(first));
+            remember(&mut stored.probers, *id, ((*prober).clone(), earlier));
+        }
+        for (id, (_, first)) in &needed.boots {
+            remember(&mut stored.boots, *id, *first);
+        }
+        for (id, (_, definition_id, _)) in &needed.checks {
+            remember(&mut stored.checks, *id, *definition_id);
+        }
+        for (id, (_, first)) in &needed.definitions {
+            remember(&mut stored.definitions, *id, *first);
+        }
+        for id in needed.tls.keys() {
+            remember(&mut stored.tls, *id, ());
+        }
+    }
+
+    fn definition_id(&mut self, check: &Arc<Check>) -> Uuid {
+        if let Some((known, id)) = self.definitions.get(&check.id)
+            && (Arc::ptr_eq(known, check) || known == check)
+        {
+            return *id;
+        }
+        let id = definition_id(check);
+        remember(&mut self.definitions, check.id, (check.clone(), id));
+        id
+    }
+
+    fn tls_id(&mut self, check_id: Uuid, tls: &Tls) -> Uuid {
+        if let Some((known, id)) = self.tls.get(&check_id)
+            && known == tls
+        {
+            return *id;
+        }
+        let id = tls_id(tls);
+        remember(&mut self.tls, check_id, (tls.clone(), id));
+        id
+    }
+}
+
+fn remember<K: Eq + Hash, V>(map: &mut HashMap<K, V>, key: K, value: V) {
+    if map.len() >= REMEMBERED_MAX {
+        map.clear();
+    }
+    map.insert(key, value);
+}
+
+fn same_prober(one: &Prober, other: &Prober) -> bool {
+    one.name == other.name && one.location == other.location
+}
+
+fn definition_id(check: &Check) -> Uuid {
+    let Check { id, name, pipeline, source, method, url, interval_us, timeout_us, labels } = check;
+    let content = json!([pipeline, source, name, method, url, interval_us, timeout_us, labels]);
+    Uuid::new_v5(id, content.to_string().as_bytes())
+}
+
+fn tls_id(tls: &Tls) -> Uuid {
+    let certificate = tls.certificate.as_ref();
+    let content = json!([
+        tls.version,
+        tls.cipher,
+        tls.verified,
+        certificate.map(|certificate| &certificate.subject),
+        certificate.map(|certificate| &certificate.issuer),
+        certificate.map(|certificate| certificate.not_before.as_microsecond()),
+        certificate.map(|certificate| certificate.not_after.as_microsecond()),
+    ]);
+    Uuid::new_v5(&TLS_NAMESPACE, content.to_string().as_bytes())
+}
+
+/// One upsert: which of [`UPSERTS`] it is, and its arrays.
+pub(crate) struct Upsert {
+    pub(crate) table: usize,
+    pub(crate) arrays: Vec<Box<dyn ToSql + Sync + Send>>,
+}
+
+const PROBERS: &str = "INSERT INTO monmon_prober (id, name, location, first_seen_at) \
+    SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[]) \
+    ON CONFLICT (id) DO UPDATE SET name = excluded.name, location = excluded.location, \
+        first_seen_at = least(monmon_prober.first_seen_at, excluded.first_seen_at) \
+    WHERE (monmon_prober.name, monmon_prober.location) IS DISTINCT FROM (excluded.name, excluded.location) \
+       OR excluded.first_seen_at < monmon_prober.first_seen_at";
+
+const BOOTS: &str = "INSERT INTO monmon_boot (id, prober_id, first_seen_at) \
+    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[]) \
+    ON CONFLICT (id) DO UPDATE SET first_seen_at = excluded.first_seen_at \
+    WHERE excluded.first_seen_at < monmon_boot.first_seen_at";
+
+const CHECKS: &str = "INSERT INTO monmon_check \
+        (id, definition_id, pipeline, source, name, method, url, interval_us, timeout_us, labels, defined_at) \
+    SELECT id, definition_id, pipeline, source, name, method, url, interval_us, timeout_us, labels::jsonb, defined_at \
+    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[], \
+        $9::bigint[], $10::text[], $11::timestamptz[]) \
+        AS r(id, definition_id, pipeline, source, name, method, url, interval_us, timeout_us, labels, defined_at) \
+    ON CONFLICT (id) DO UPDATE SET definition_id = excluded.definition_id, pipeline = excluded.pipeline, \
+        source = excluded.source, name = excluded.name, method = excluded.method, url = excluded.url, \
+        interval_us = excluded.interval_us, timeout_us = excluded.timeout_us, labels = excluded.labels, \
+        defined_at = excluded.defined_at \
+    WHERE excluded.defined_at >= monmon_check.defined_at AND excluded.definition_id <> monmon_check.definition_id";
+
+const DEFINITIONS: &str = "INSERT INTO monmon_check_definition \
+        (id, check_id, pipeline, source, name, method, url, interval_us, timeout_us, labels, first_seen_at) \
+    SELECT id, check_id, pipeline, source, name, method, url, interval_us, timeout_us, labels::jsonb, first_seen_at \
+    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[], \
+        $9::bigint[], $10::text[], $11::timestamptz[]) \
+        AS r(id, check_id, pipeline, source, name, method, url, interval_us, timeout_us, labels, first_seen_at) \
+    ON CONFLICT (id) DO UPDATE SET first_seen_at = excluded.first_seen_at \
+    WHERE excluded.first_seen_at < monmon_check_definition.first_seen_at";
+
+const TLS: &str = "INSERT INTO monmon_tls \
+        (id, version, cipher, verified, certificate_subject, certificate_issuer, certificate_not_before, \
+         certificate_not_after) \
+    SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::boolean[], $5::text[], $6::text[], \
+        $7::timestamptz[], $8::timestamptz[]) \
+    ON CONFLICT (id) DO NOTHING";
+
+/// The statements, in the order in which tables are always written.
+pub(crate) const UPSERTS: [&str; 5] = [PROBERS, BOOTS, DEFINITIONS, CHECKS, TLS];
+
+macro_rules! array {
+    ($rows:expr, $pick:expr) => {
+        Box::new($rows.iter().map($pick).collect::<Vec<_>>()) as Box<dyn ToSql + Sync + Send>
+    };
+}
+
+impl Needed<'_> {
+    /// The upserts that are needed, in the order of [`UPSERTS`].
+    pub(crate) fn upserts(&self) -> Vec<Upsert> {
+        let mut upserts = Vec::new();
+        if !self.probers.is_empty() {
+            let arrays = vec![
+                array!(self.probers, |(id, _)| *id),
+                array!(self.probers, |(_, (prober, _))| prober.name.clone()),
+                array!(self.probers, |(_, (prober, _))| prober.location.clone()),
+                array!(self.probers, |(_, (_, first))| *first),
+            ];
+            upserts.push(Upsert { table: 0, arrays });
+        }
+        if !self.boots.is_empty() {
+            let arrays = vec![
+                array!(self.boots, |(id, _)| *id),
+                array!(self.boots, |(_, (prober_id, _))| *prober_id),
+                array!(self.boots, |(_, (_, first))| *first),
+            ];
+            upserts.push(Upsert { table: 1, arrays });
+        }
+        if !self.definitions.is_empty() {
+            let rows = self.definitions.iter().map(|(id, (check, first))| (*id, check.id, *check, *first));
+            upserts.push(Upsert { table: 2, arrays: check_arrays(rows.collect()) });
+        }
+        if !self.checks.is_empty() {
+            let rows = self.checks.iter().map(|(id, (check, definition, slot))| (*id, *definition, *check, *slot));
+            upserts.push(Upsert { table: 3, arrays: check_arrays(rows.collect()) });
+        }
+        if !self.tls.is_empty() {
+            upserts.push(Upsert { table: 4, arrays: self.tls_arrays() });
+        }
+        upserts
+    }
+
+    fn tls_arrays(&self) -> Vec<Box<dyn ToSql + Sync + Send>> {
+        let rows: Vec<_> = self.tls.iter().map(|(id, tls)| (*id, *tls, tls.certificate.as_ref())).collect();
+        vec![
+            array!(rows, |(id, _, _)| *id),
+            array!(rows, |(_, tls, _)| tls.version.clone()),
+            array!(rows, |(_, tls, _)| tls.cipher.clone()),
+            array!(rows, |(_, tls, _)| tls.verified),
+            array!(rows, |(_, _, certificate)| certificate.map(|certificate| certificate.subject.clone())),
+            array!(rows, |(_, _, certificate)| certificate.map(|certificate| certificate.issuer.clone())),
+            array!(rows, |(_, _, certificate)| certificate.map(|certificate| certificate.not_before)),
+            array!(rows, |(_, _, certificate)| certificate.map(|certificate| certificate.not_after)),
+        ]
+    }
+}
+
+/// The columns of a check or a definition: id, the other id, what defines it, a slot.
+fn check_arrays(rows: Vec<(Uuid, Uuid, &Check, Timestamp)>) -> Vec<Box<dyn ToSql + Sync + Send>> {
+    vec![
+        array!(rows, |row| row.0),
+        array!(rows, |row| row.1),
+        array!(rows, |row| row.2.pipeline.clone()),
+        array!(rows, |row| row.2.source.clone()),
+        array!(rows, |row| row.2.name.clone()),
+        array!(rows, |row| row.2.method.clone()),
+        array!(rows, |row| row.2.url.clone()),
+        array!(rows, |row| long(row.2.interval_us)),
+        array!(rows, |row| long(row.2.timeout_us)),
+        array!(rows, |row| json!(row.2.labels).to_string()),
+        array!(rows, |row| row.3),
+    ]
+}

@@ -1,0 +1,251 @@
+//! Measurements, matches and dead letters as columns: one array for each, as `unnest` takes them.
+
+use jiff::Timestamp;
+use monmon_model::{Match, Measurement, Rejected, match_id};
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+const FIRST_YEAR: Timestamp = jiff::Timestamp::constant(-62_135_596_800, 0);
+
+/// The parameters of one statement.
+pub(crate) type Parameters<'a> = Vec<&'a (dyn ToSql + Sync)>;
+
+/// Declares a table's columns once: the arrays, and the statement that stores them.
+macro_rules! columns {
+    ($(#[doc = $doc:literal])* $name:ident in $table:literal { $($column:ident $text:literal $sql:literal: $type:ty,)* }) => {
+        $(#[doc = $doc])*
+        #[derive(Default)]
+        pub(crate) struct $name<'a> { $(pub(crate) $column: Vec<$type>,)* _text: std::marker::PhantomData<&'a str> }
+
+        impl $name<'_> {
+            /// `INSERT` of all rows in their order; what is there already stays as it is.
+            pub(crate) fn statement() -> String {
+                let columns: &[(&str, &str)] = &[$(($text, $sql),)*];
+                let names: Vec<String> = columns.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+                // A json array of texts is parsed by the server: the driver would else parse it here only to write it.
+                let arrays: Vec<String> = columns.iter().enumerate().map(|(at, (_, sql))| {
+                    format!("${}::{}[]", at + 1, if *sql == "jsonb" { "text" } else { sql })
+                }).collect();
+                let picked: Vec<String> = columns.iter().map(|(name, sql)| {
+                    format!("\"{name}\"{}", if *sql == "jsonb" { "::jsonb" } else { "" })
+                }).collect();
+                format!(
+                    "INSERT INTO {} ({}) SELECT {} FROM unnest({}) AS r({}) ON CONFLICT DO NOTHING",
+                    $table, names.join(", "), picked.join(", "), arrays.join(", "), names.join(", "),
+                )
+            }
+
+            pub(crate) fn parameters(&self) -> Parameters<'_> {
+                vec![$(&self.$column as &(dyn ToSql + Sync),)*]
+            }
+
+            pub(crate) fn is_empty(&self) -> bool {
+                self.id.is_empty()
+            }
+        }
+    };
+}
+
+/// A column that is null in most batches: as long as it is null in every row its array is empty, and `unnest` fills up
+/// with nulls. That leaves a healthy batch with two thirds of the columns.
+trait Sparse<T> {
+    fn put(&mut self, row: usize, value: Option<T>);
+}
+
+impl<T> Sparse<T> for Vec<Option<T>> {
+    fn put(&mut self, row: usize, value: Option<T>) {
+        if value.is_some() {
+            self.resize_with(row, || None);
+            self.push(value);
+        }
+    }
+}
+
+columns! {
+    /// Rows of `monmon_measurement`.
+    MeasurementRows in "monmon_measurement" {
+        id "id" "uuid": Uuid,
+        check_id "check_id" "uuid": Uuid,
+        definition_id "definition_id" "uuid": Uuid,
+        boot_id "boot_id" "uuid": Uuid,
+        scheduled_at "scheduled_at" "timestamptz": Timestamp,
+        started_at "started_at" "timestamptz": Option<Timestamp>,
+        seq "seq" "bigint": i64,
+        body_bytes "body_bytes" "bigint": Option<i64>,
+        total_us "total_us" "integer": i32,
+        dns_us "dns_us" "integer": Option<i32>,
+        connect_us "connect_us" "integer": Option<i32>,
+        tls_us "tls_us" "integer": Option<i32>,
+        wait_us "wait_us" "integer": Option<i32>,
+        transfer_us "transfer_us" "integer": Option<i32>,
+        attempt "attempt" "integer": i32,
+        status "status" "smallint": Option<i16>,
+        body_truncated "body_truncated" "boolean": bool,
+        outcome "outcome" "text": &'a str,
+        http_version "http_version" "text": Option<&'a str>,
+        remote_addr "remote_addr" "text": Option<&'a str>,
+        tls_id "tls_id" "uuid": Option<Uuid>,
+        method "method" "text": Option<&'a str>,
+        url "url" "text": Option<&'a str>,
+        reason_kind "reason_kind" "text": Option<&'a str>,
+        reason_name "reason_name" "text": Option<&'a str>,
+        reason_message "reason_message" "text": Option<&'a str>,
+        error_kind "error_kind" "text": Option<&'a str>,
+        error_phase "error_phase" "text": Option<&'a str>,
+        error_message "error_message" "text": Option<&'a str>,
+        redirects "redirects" "jsonb": Option<String>,
+    }
+}
+
+columns! {
+    /// Rows of `monmon_match`.
+    MatchRows in "monmon_match" {
+        id "id" "uuid": Uuid,
+        measurement_id "measurement_id" "uuid": Uuid,
+        name "name" "text": &'a str,
+        stage "stage" "text": &'a str,
+        kind "kind" "text": &'a str,
+        status "status" "text": &'a str,
+        found "found" "boolean": Option<bool>,
+        message "message" "text": Option<&'a str>,
+        values "values" "jsonb": Option<String>,
+    }
+}
+
+columns! {
+    /// Rows of `monmon_dead_letter`.
+    DeadLetterRows in "monmon_dead_letter" {
+        id "id" "uuid": Uuid,
+        reason "reason" "text": &'a str,
+        message "message" "text": String,
+        pipeline "pipeline" "text": String,
+        source "source" "text": String,
+        topic "topic" "text": Option<String>,
+        kafka_partition "kafka_partition" "integer": Option<i32>,
+        kafka_offset "kafka_offset" "bigint": Option<i64>,
+        occurred_at "occurred_at" "timestamptz": Timestamp,
+        key "key" "bytea": Option<&'a [u8]>,
+        bytes "bytes" "bytea": &'a [u8],
+    }
+}
+
+impl<'a> MeasurementRows<'a> {
+    /// Appends a row whose numbers [`misfit`] has looked at. Larger ones are cut, so that nothing here can fail.
+    pub(crate) fn push(&mut self, measurement: &'a Measurement, definition_id: Uuid, tls_id: Option<Uuid>) {
+        let row = self.id.len();
+        let timings = &measurement.timings;
+        self.id.push(measurement.id);
+        self.check_id.push(measurement.check.id);
+        self.definition_id.push(definition_id);
+        self.boot_id.push(measurement.prober.boot);
+        self.scheduled_at.push(measurement.scheduled_at);
+        self.started_at.put(row, measurement.started_at);
+        self.seq.push(long(measurement.seq));
+        self.body_bytes.put(row, measurement.body_bytes.map(long));
+        self.total_us.push(micros(timings.total_us));
+        self.dns_us.put(row, timings.dns_us.map(micros));
+        self.connect_us.put(row, timings.connect_us.map(micros));
+        self.tls_us.put(row, timings.tls_us.map(micros));
+        self.wait_us.put(row, timings.wait_us.map(micros));
+        self.transfer_us.put(row, timings.transfer_us.map(micros));
+        self.attempt.push(i32::try_from(measurement.attempt).unwrap_or(i32::MAX));
+        self.status.put(row, measurement.status.and_then(|status| i16::try_from(status).ok()));
+        self.body_truncated.push(measurement.body_truncated);
+        self.outcome.push(measurement.outcome.as_str());
+        self.http_version.put(row, measurement.http_version.as_deref());
+        self.remote_addr.put(row, measurement.remote_addr.as_deref());
+        self.tls_id.put(row, tls_id);
+        let check = &measurement.check;
+        self.method.put(row, Some(measurement.method.as_str()).filter(|method| *method != check.method));
+        self.url.put(row, Some(measurement.url.as_str()).filter(|url| *url != check.url));
+        let error = measurement.error.as_ref();
+        let said = error.map(|error| error.message.as_str());
+        let reason = measurement.reason.as_ref();
+        self.reason_kind.put(row, reason.map(|reason| reason.kind()));
+        self.reason_name.put(row, reason.and_then(|reason| reason.name()));
+        self.reason_message
+            .put(row, reason.map(|reason| reason.message()).filter(|message| Some(*message) != said));
+        self.error_kind.put(row, error.map(|error| error.kind.as_str()));
+        self.error_phase.put(row, error.map(|error| error.phase.as_str()));
+        self.error_message.put(row, said);
+        let redirects = (!measurement.redirects.is_empty()).then(|| json(&measurement.redirects));
+        self.redirects.put(row, redirects);
+    }
+}
+
+impl<'a> MatchRows<'a> {
+    pub(crate) fn push(&mut self, measurement: &'a Measurement, found: &'a Match) {
+        let row = self.id.len();
+        self.id.push(match_id(measurement.id, measurement.scheduled_at, &found.stage, &found.name));
+        self.measurement_id.push(measurement.id);
+        self.name.push(&found.name);
+        self.stage.push(&found.stage);
+        self.kind.push(&found.kind);
+        self.status.push(found.status.as_str());
+        self.found.put(row, found.found);
+        self.message.put(row, found.message.as_deref());
+        self.values.put(row, (!found.values.is_empty()).then(|| json(&found.values)));
+    }
+}
+
+impl<'a> DeadLetterRows<'a> {
+    pub(crate) fn push(&mut self, rejected: &'a Rejected) {
+        let row = self.id.len();
+        // The bytes are kept as they came; texts lose the one character that no text column can hold, for a dead letter
+        // that can't be stored would hold up everything behind it.
+        let text = |text: &str| text.replace('\0', "\u{fffd}");
+        self.id.push(rejected.id);
+        self.reason.push(rejected.reason.as_str());
+        self.message.push(text(&rejected.message));
+        self.pipeline.push(text(&rejected.origin.pipeline));
+        self.source.push(text(&rejected.origin.source));
+        self.topic.put(row, rejected.origin.topic.as_deref().map(text));
+        self.kafka_partition.put(row, rejected.origin.partition);
+        self.kafka_offset.put(row, rejected.origin.offset);
+        // A carrier may claim any time; before the first year there is none that PostgreSQL surely takes.
+        self.occurred_at.push(rejected.at.max(FIRST_YEAR));
+        self.key.put(row, rejected.key.as_deref());
+        self.bytes.push(&rejected.bytes);
+    }
+}
+
+/// What in a measurement no row can hold, if there is something.
+pub(crate) fn misfit(measurement: &Measurement) -> Option<String> {
+    let timings = &measurement.timings;
+    let longest = timings.phases().into_iter().flatten().chain([timings.total_us]).max().unwrap_or(0);
+    if i32::try_from(longest).is_err() {
+        return Some(format!("a time of {longest} us is longer than the {} us of a column", i32::MAX));
+    }
+    let check = &measurement.check;
+    let counts = [measurement.seq, check.interval_us, check.timeout_us, measurement.body_bytes.unwrap_or(0)];
+    if let Some(count) = counts.into_iter().find(|count| i64::try_from(*count).is_err()) {
+        return Some(format!("the number {count} is larger than {}", i64::MAX));
+    }
+    if let Some(status) = measurement.status.filter(|status| i16::try_from(*status).is_err()) {
+        return Some(format!("the status {status} is larger than {}", i16::MAX));
+    }
+    None
+}
+
+/// About how many bytes an item takes on the way to the server.
+pub(crate) fn weight(measurement: &Measurement) -> usize {
+    let matches: usize = measurement.matches.iter().map(match_weight).sum();
+    400 + measurement.url.len() + measurement.redirects.iter().map(|hop| hop.url.len() + 300).sum::<usize>() + matches
+}
+
+fn match_weight(found: &Match) -> usize {
+    let values: usize = found.values.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
+    100 + found.message.as_ref().map_or(0, String::len) + values
+}
+
+fn micros(value: u64) -> i32 {
+    i32::try_from(value).unwrap_or(i32::MAX)
+}
+
+pub(crate) fn long(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("maps with text keys are JSON")
+}
