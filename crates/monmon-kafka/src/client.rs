@@ -1,0 +1,199 @@
+//! The one place where librdkafka's properties are set, for the producer and the consumer alike.
+
+use std::path::Path;
+
+use monmon_stage::{StageContext, StageError};
+use monmon_syntax::{Code, Late, Problem};
+use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::KafkaError;
+
+use crate::options::{bad_broker, check_topic};
+use crate::spec::{Connection, Pem, Sasl, SinkSpec, SourceSpec, Tls};
+
+/// Longest pause between two tries to reach a broker. librdkafka's own default leaves a broker that came back alone for
+/// up to ten seconds.
+const RECONNECT_MS_MAX: &str = "2000";
+
+/// How much librdkafka reads ahead for each partition, in KiB.
+const READ_AHEAD_KIB: &str = "8192";
+
+/// Largest PEM file: room for a system's bundle of authorities.
+const PEM_BYTES_MAX: usize = 1 << 20;
+
+/// The properties of a producer.
+pub(crate) fn producer(spec: &SinkSpec, context: &StageContext) -> Result<ClientConfig, StageError> {
+    let mut config = common(&spec.connection, context)?;
+    config
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        .set("compression.type", &spec.compression)
+        .set("linger.ms", millis(spec.linger))
+        .set("batch.size", spec.batch_size.to_string())
+        .set("batch.num.messages", "1000000")
+        .set("request.timeout.ms", millis(spec.request_timeout))
+        .set("message.timeout.ms", millis(spec.delivery_timeout))
+        // Java's choice of partition, so that other programs that key by check agree.
+        .set("partitioner", "murmur2_random")
+        // How long a topic may stay unknown before its messages come back; the sink itself tries again.
+        .set("topic.metadata.propagation.max.ms", "3000")
+        // The sink's own bounds are tighter; these only must not be hit first.
+        .set("queue.buffering.max.messages", spec.max_in_flight.saturating_mul(2).min(10_000_000).to_string())
+        .set(
+            "queue.buffering.max.kbytes",
+            (spec.max_in_flight_bytes / 512 + 65_536).min(i32::MAX as usize).to_string(),
+        );
+    pass_on(&spec.connection, context, &mut config)?;
+    Ok(config)
+}
+
+/// The properties of a consumer. `eof`: whether to be told at the end of a partition.
+pub(crate) fn consumer(
+    spec: &SourceSpec,
+    group: &str,
+    eof: bool,
+    context: &StageContext,
+) -> Result<ClientConfig, StageError> {
+    let mut config = common(&spec.connection, context)?;
+    config
+        .set("group.id", group)
+        .set("partition.assignment.strategy", &spec.assignment)
+        .set("session.timeout.ms", millis(spec.session_timeout))
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("auto.offset.reset", "earliest")
+        .set("enable.partition.eof", if eof { "true" } else { "false" })
+        .set("allow.auto.create.topics", "false")
+        .set("queued.max.messages.kbytes", READ_AHEAD_KIB)
+        .set("fetch.wait.max.ms", "100");
+    pass_on(&spec.connection, context, &mut config)?;
+    Ok(config)
+}
+
+/// A topic's name that has come.
+pub(crate) fn topic(late: &Late, context: &StageContext) -> Result<String, StageError> {
+    let name = text(late, context)?;
+    match check_topic(&name) {
+        Ok(()) => Ok(name),
+        Err(expected) => {
+            Err(refused(late, "what `topic` names is no topic".to_owned(), format!("expected {expected}")))
+        }
+    }
+}
+
+pub(crate) fn text(late: &Late, context: &StageContext) -> Result<String, StageError> {
+    Ok(late.resolve(&*context.world)?.into_string())
+}
+
+/// What librdkafka says against a configuration, without the value, which may be a secret.
+pub(crate) fn unusable(error: &KafkaError) -> StageError {
+    match error {
+        KafkaError::ClientConfig(_, _, name, _) => {
+            StageError::permanent(format!("librdkafka does not take this value of the property `{name}`"))
+        }
+        KafkaError::ClientCreation(message) => StageError::permanent(format!(
+            "the kafka client cannot be made: {}",
+            message.trim_end_matches([':', ' '])
+        )),
+        other => StageError::permanent(format!("the kafka client cannot be made: {other}")),
+    }
+}
+
+fn common(connection: &Connection, context: &StageContext) -> Result<ClientConfig, StageError> {
+    let brokers = text(&connection.brokers, context)?;
+    // What was kept out of the file is not shown either.
+    if bad_broker(&brokers).is_some() {
+        let label = "expected host:port, several with commas between".to_owned();
+        return Err(refused(&connection.brokers, "a broker is not host:port".to_owned(), label));
+    }
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", brokers)
+        .set("client.id", text(&connection.client_id, context)?)
+        .set("reconnect.backoff.max.ms", RECONNECT_MS_MAX)
+        .set("security.protocol", protocol(connection))
+        .set_log_level(RDKafkaLogLevel::Info);
+    if let Some(tls) = &connection.tls {
+        set_tls(tls, context, &mut config)?;
+    }
+    if let Some(sasl) = &connection.sasl {
+        set_sasl(sasl, context, &mut config)?;
+    }
+    Ok(config)
+}
+
+fn protocol(connection: &Connection) -> &'static str {
+    match (&connection.tls, &connection.sasl) {
+        (None, None) => "plaintext",
+        (Some(_), None) => "ssl",
+        (None, Some(_)) => "sasl_plaintext",
+        (Some(_), Some(_)) => "sasl_ssl",
+    }
+}
+
+fn set_tls(tls: &Tls, context: &StageContext, config: &mut ClientConfig) -> Result<(), StageError> {
+    match &tls.ca {
+        Some(ca) => config.set("ssl.ca.pem", pem(ca, context)?),
+        // The vendored OpenSSL does not know where this system keeps its authorities; librdkafka looks in all usual places.
+        None => config.set("ssl.ca.location", "probe"),
+    };
+    if let (Some(cert), Some(key)) = (&tls.cert, &tls.key) {
+        config.set("ssl.certificate.pem", pem(cert, context)?).set("ssl.key.pem", pem(key, context)?);
+    }
+    if let Some(password) = &tls.key_password {
+        config.set("ssl.key.password", password.resolve(&*context.world)?.expose());
+    }
+    config.set("ssl.endpoint.identification.algorithm", "https");
+    Ok(())
+}
+
+fn set_sasl(sasl: &Sasl, context: &StageContext, config: &mut ClientConfig) -> Result<(), StageError> {
+    config
+        .set("sasl.mechanism", sasl.mechanism.as_str())
+        .set("sasl.username", text(&sasl.user, context)?)
+        .set("sasl.password", sasl.password.resolve(&*context.world)?.expose());
+    Ok(())
+}
+
+fn pass_on(
+    connection: &Connection,
+    context: &StageContext,
+    config: &mut ClientConfig,
+) -> Result<(), StageError> {
+    for property in &connection.properties {
+        config.set(&property.name.value, property.value.resolve(&*context.world)?.expose());
+    }
+    Ok(())
+}
+
+/// The PEM text: the value itself, or what the file that it names holds.
+fn pem(pem: &Pem, context: &StageContext) -> Result<String, StageError> {
+    let value = pem.late.resolve(&*context.world)?;
+    if value.expose().contains("-----BEGIN") {
+        return Ok(value.into_string());
+    }
+    let path = pem.folder.join(Path::new(value.expose()));
+    let shown = path.display();
+    let unreadable = |why: String| {
+        let message = format!("the file `{shown}` {why}");
+        let problem = Problem::new(Code::UnreadableFile, pem.late.span, message).label("needed here");
+        StageError::from(problem.help("a relative path starts from the folder of the pipeline file"))
+    };
+    let bytes = context
+        .world
+        .read_file(&path, PEM_BYTES_MAX)
+        .map_err(|error| unreadable(format!("cannot be read: {error}")))?;
+    if bytes.len() > PEM_BYTES_MAX {
+        return Err(unreadable("is larger than 1MiB".to_owned()));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| unreadable("is not PEM".to_owned()))?;
+    if text.contains("-----BEGIN") { Ok(text) } else { Err(unreadable("is not PEM".to_owned())) }
+}
+
+fn refused(late: &Late, message: String, label: String) -> StageError {
+    Problem::new(Code::BadName, late.span, message).label(label).into()
+}
+
+fn millis(duration: std::time::Duration) -> String {
+    duration.as_millis().to_string()
+}

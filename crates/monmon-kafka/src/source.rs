@@ -1,0 +1,92 @@
+//! The kafka source: a member of a consumer group that commits only what its sinks have acknowledged.
+//!
+//! librdkafka is polled on a thread of its own, so that neither a slow sink nor a synchronous commit is ever felt by the
+//! runtime, nor a slow sink by the group. The thread hands batches to the task, which emits them. What is under way is
+//! bounded by the ledger: when it is full, partitions are paused and polling goes on.
+
+mod once;
+mod poller;
+mod rebalance;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use async_trait::async_trait;
+use monmon_stage::{Emitter, Mode, Source, StageContext, StageError};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::client;
+use crate::contact::first_contact;
+use crate::health::Health;
+use crate::source::poller::Poller;
+use crate::source::rebalance::{Reports, Shared};
+use crate::spec::SourceSpec;
+
+/// Batches that may wait between the thread and the task beyond one for each message under way: never reached.
+const OUTBOX_SPARE: usize = 64;
+
+pub(crate) struct KafkaSource {
+    context: StageContext,
+    consumer: BaseConsumer<Reports>,
+    shared: Arc<Shared>,
+    outbox: mpsc::Receiver<monmon_stage::Batch>,
+}
+
+pub(crate) async fn open(spec: &SourceSpec, context: StageContext) -> Result<KafkaSource, StageError> {
+    let topic = client::topic(&spec.topic, &context)?;
+    let group = client::text(&spec.group, &context)?;
+    let config = client::consumer(spec, &group, context.mode == Mode::Once, &context)?;
+    let health = Arc::new(Health::new(&context, &topic));
+    let (sender, outbox) = mpsc::channel(spec.max_in_flight + OUTBOX_SPARE);
+    let shared =
+        Arc::new(Shared::new(&context, health, topic, sender, spec.max_in_flight, spec.max_in_flight_bytes));
+    let consumer: BaseConsumer<Reports> =
+        config.create_with_context(Reports(shared.clone())).map_err(|error| client::unusable(&error))?;
+    let (contact, asked) = (context.clone(), shared.clone());
+    let consumer = tokio::task::spawn_blocking(move || {
+        first_contact(&contact, &asked.health, &asked.topic, |wait| {
+            let metadata = consumer.fetch_metadata(Some(&asked.topic), wait);
+            // Nothing is subscribed to yet: this only serves librdkafka's reports.
+            drop(consumer.poll(std::time::Duration::ZERO));
+            metadata
+        })
+        .map(|()| consumer)
+    })
+    .await
+    .map_err(|error| StageError::permanent("the first contact with kafka broke off").caused_by(error))??;
+    Ok(KafkaSource { context, consumer, shared, outbox })
+}
+
+#[async_trait]
+impl Source for KafkaSource {
+    async fn run(self: Box<Self>, out: Emitter) -> Result<(), StageError> {
+        let KafkaSource { context, consumer, shared, mut outbox } = *self;
+        let (tell, told) = oneshot::channel();
+        let poller = Poller::new(context, consumer, shared.clone());
+        // Also when this task is cut off, the thread ends.
+        let _closer = Closer(shared);
+        std::thread::Builder::new()
+            .name("kafka source".to_owned())
+            // The task may be gone by then; there is nobody else to tell.
+            .spawn(move || tell.send(poller.run()).ok())
+            .map_err(|error| StageError::permanent("no thread for the kafka source").caused_by(error))?;
+        while let Some(batch) = outbox.recv().await {
+            if out.emit(batch).await.is_err() {
+                break;
+            }
+        }
+        // The stages behind see the end of their inlet, and flush, while the thread waits for their acks.
+        drop(outbox);
+        drop(out);
+        told.await.unwrap_or_else(|_| Err(StageError::permanent("the kafka source's thread broke off")))
+    }
+}
+
+struct Closer(Arc<Shared>);
+
+impl Drop for Closer {
+    fn drop(&mut self) {
+        self.0.closed.store(true, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,461 @@
+//! The thread that polls: messages in, acks settled, commits out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use monmon_model::{Origin, Rejected, wire};
+use monmon_stage::{Ack, AckTracker, Backoff, Envelope, Mode, StageContext, StageError};
+use rdkafka::Message;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::BorrowedMessage;
+use rdkafka::topic_partition_list::Offset;
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use crate::health::Cause;
+use crate::source::once::Targets;
+use crate::source::rebalance::{Reports, Shared};
+
+/// Most messages of one batch.
+const BATCH_MESSAGES_MAX: usize = 500;
+
+/// How long an idle poll waits; also how soon a stop is seen.
+const POLL_IDLE: Duration = Duration::from_millis(100);
+
+/// The same while acks are what is waited for.
+const POLL_BUSY: Duration = Duration::from_millis(5);
+
+const COMMIT_EVERY: Duration = Duration::from_secs(1);
+
+/// After so long a commit without an answer is sent again.
+const COMMIT_WAIT: Duration = Duration::from_secs(10);
+
+/// How long a question to the broker may take.
+const ASK_WAIT: Duration = Duration::from_secs(2);
+
+/// What a message takes in memory beside its bytes.
+const MESSAGE_OVERHEAD_BYTES: usize = 512;
+
+pub(crate) struct Poller {
+    context: StageContext,
+    consumer: BaseConsumer<Reports>,
+    shared: Arc<Shared>,
+    tracker: Arc<dyn AckTracker>,
+    /// Partitions that wait to be read again.
+    restarts: BTreeMap<i32, Restart>,
+    full: bool,
+    ticked: Instant,
+    targets: Option<Targets>,
+}
+
+struct Restart {
+    due: Option<Instant>,
+    backoff: Backoff,
+    /// Where the prefix stood when the ack failed: once it has moved, the trouble is over.
+    prefix: Option<i64>,
+}
+
+impl Poller {
+    pub(crate) fn new(context: StageContext, consumer: BaseConsumer<Reports>, shared: Arc<Shared>) -> Poller {
+        let tracker = shared.inbox.clone();
+        Poller {
+            context,
+            consumer,
+            shared,
+            tracker,
+            restarts: BTreeMap::new(),
+            full: false,
+            ticked: Instant::now(),
+            targets: None,
+        }
+    }
+
+    pub(crate) fn run(mut self) -> Result<(), StageError> {
+        let outcome = self.read();
+        self.shared.end();
+        if outcome.is_ok() {
+            self.drain();
+        }
+        // Dropping the consumer revokes its partitions, with a last commit, and leaves the group.
+        outcome
+    }
+
+    fn read(&mut self) -> Result<(), StageError> {
+        if self.context.mode == Mode::Once {
+            match self.find_targets() {
+                Some(targets) => self.targets = Some(targets),
+                None => return Ok(()),
+            }
+        }
+        self.consumer
+            .subscribe(&[&self.shared.topic])
+            .map_err(|error| StageError::permanent("the topic cannot be subscribed to").caused_by(error))?;
+        while !self.is_stopped() {
+            self.shared.settle();
+            self.look_at_assigned();
+            self.schedule_restarts();
+            self.steer();
+            if self.ticked.elapsed() >= COMMIT_EVERY {
+                self.ticked = Instant::now();
+                self.commit();
+                self.report_gaps();
+                self.look_elsewhere();
+            }
+            if self.is_done() {
+                return Ok(());
+            }
+            self.poll()?;
+        }
+        Ok(())
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.context.stop.is_cancelled() || self.shared.closed.load(Ordering::Relaxed)
+    }
+
+    /// One batch: waits for the first message, then takes what is there.
+    fn poll(&mut self) -> Result<(), StageError> {
+        let restarting = self.restarts.values().any(|restart| restart.due.is_some());
+        let mut wait = if self.full || restarting { POLL_BUSY } else { POLL_IDLE };
+        for _ in 0..BATCH_MESSAGES_MAX {
+            match self.consumer.poll(wait) {
+                None => break,
+                Some(Ok(message)) => self.take(&message),
+                Some(Err(error)) => judge(&self.shared, &mut self.targets, &error)?,
+            }
+            wait = Duration::ZERO;
+            if self.has_no_room() {
+                break;
+            }
+        }
+        self.shared.flush();
+        Ok(())
+    }
+
+    fn take(&self, message: &BorrowedMessage<'_>) {
+        let (partition, offset) = (message.partition(), message.offset());
+        let shared = &*self.shared;
+        if self.targets.as_ref().is_some_and(|targets| !targets.wants(partition, offset)) {
+            return;
+        }
+        let payload = message.payload().unwrap_or_default();
+        let bytes = payload.len() + message.key_len() + MESSAGE_OVERHEAD_BYTES;
+        let Some(token) = shared.book().ledger.receive(partition, offset, bytes) else { return };
+        shared.health.well();
+        shared.counters.add_received(1);
+        let ack = Ack::new(self.tracker.clone(), token);
+        shared.put(match wire::decode(payload) {
+            Ok(measurement) => Envelope::measurement(measurement, None, ack),
+            Err(error) => {
+                shared.counters.add_rejected(1);
+                Envelope::rejected(self.reject(message, payload, error), ack)
+            }
+        });
+    }
+
+    fn reject(&self, message: &BorrowedMessage<'_>, payload: &[u8], error: wire::DecodeError) -> Rejected {
+        let origin = Origin {
+            pipeline: self.context.pipeline.to_string(),
+            source: self.context.stage.to_string(),
+            topic: Some(self.shared.topic.clone()),
+            partition: Some(message.partition()),
+            offset: Some(message.offset()),
+        };
+        let at = message.timestamp().to_millis().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+        let at = at.unwrap_or_else(|| self.context.clock.now());
+        let key = message.key().map(<[u8]>::to_vec);
+        Rejected::new(error.reason, error.message, origin, at, key, payload.to_vec())
+    }
+
+    fn has_no_room(&self) -> bool {
+        let book = self.shared.book();
+        book.ledger.in_flight() >= self.shared.max_in_flight
+            || book.ledger.in_flight_bytes() >= self.shared.max_in_flight_bytes
+    }
+
+    /// Whether there is room again: half of it, so that pausing, which throws away what was read ahead, is rare.
+    fn has_much_room(&self) -> bool {
+        let book = self.shared.book();
+        book.ledger.in_flight() <= self.shared.max_in_flight / 2
+            && book.ledger.in_flight_bytes() <= self.shared.max_in_flight_bytes / 2
+    }
+
+    /// Asks where the group stands in partitions that have just come, so that a gap can be told.
+    fn look_at_assigned(&mut self) {
+        let assigned = std::mem::take(&mut self.shared.book().assigned);
+        if assigned.is_empty() {
+            return;
+        }
+        for partition in &assigned {
+            self.restarts.remove(partition);
+        }
+        if let Some(targets) = &mut self.targets {
+            assigned.iter().for_each(|partition| targets.reopen(*partition));
+        }
+        let list = self.shared.list(assigned.iter().map(|partition| (*partition, Offset::Invalid)));
+        let Ok(list) = self.consumer.committed_offsets(list, ASK_WAIT) else { return };
+        let mut book = self.shared.book();
+        for element in list.elements() {
+            if let Offset::Offset(offset) = element.offset() {
+                book.ledger.expect(element.partition(), offset);
+            }
+        }
+    }
+
+    /// A failed ack: the partition is fenced at once, and read again from its first undelivered message after a pause.
+    fn schedule_restarts(&mut self) {
+        let shared = self.shared.clone();
+        let mut book = shared.book();
+        for partition in std::mem::take(&mut book.failed) {
+            let prefix = book.ledger.prefix(partition);
+            let Some(offset) = book.ledger.restart(partition) else { continue };
+            let seed = self.context.prober.id.as_u128() as u64 ^ u64::from(partition.unsigned_abs());
+            let restart = self.restarts.entry(partition).or_insert_with(|| Restart {
+                due: None,
+                backoff: Backoff::new(seed),
+                prefix: None,
+            });
+            if restart.prefix != prefix {
+                restart.backoff.reset();
+            }
+            // Told when it begins, not with every try.
+            if restart.prefix != prefix || restart.due.is_none() && prefix.is_none() {
+                warn!(pipeline = %self.context.pipeline, stage = %self.context.stage, topic = %shared.topic,
+                    partition, offset, "messages were not stored; reading them again");
+            }
+            restart.prefix = prefix;
+            restart.due = Some(Instant::now() + restart.backoff.wait());
+            shared.counters.add_retries(1);
+        }
+    }
+
+    /// Pauses and resumes, and reads again what is due.
+    fn steer(&mut self) {
+        self.full = if self.full { !self.has_much_room() } else { self.has_no_room() };
+        let now = Instant::now();
+        let mut seeks = Vec::new();
+        for (partition, restart) in &mut self.restarts {
+            if restart.due.is_some_and(|due| due <= now) {
+                restart.due = None;
+                seeks.push(*partition);
+            }
+        }
+        let wanted: BTreeSet<i32> = {
+            let book = self.shared.book();
+            let waits =
+                |partition: &i32| self.restarts.get(partition).is_some_and(|restart| restart.due.is_some());
+            let over =
+                |partition: &i32| self.targets.as_ref().is_some_and(|targets| targets.is_reached(*partition));
+            book.ledger
+                .assigned()
+                .filter(|partition| self.full || waits(partition) || over(partition))
+                .collect()
+        };
+        let (pause, resume) = {
+            let mut book = self.shared.book();
+            let pause: Vec<i32> = wanted.difference(&book.paused).copied().collect();
+            let resume: Vec<i32> = book.paused.difference(&wanted).copied().collect();
+            book.paused = wanted;
+            (pause, resume)
+        };
+        let list = |partitions: &[i32]| {
+            self.shared.list(partitions.iter().map(|partition| (*partition, Offset::Invalid)))
+        };
+        for (told, what) in [
+            (pause.is_empty() || self.consumer.pause(&list(&pause)).is_ok(), "pause"),
+            (resume.is_empty() || self.consumer.resume(&list(&resume)).is_ok(), "resume"),
+        ] {
+            if !told {
+                debug!(stage = %self.context.stage, what, "not all partitions took it: some are on the move");
+            }
+        }
+        for partition in seeks {
+            self.seek(partition);
+        }
+    }
+
+    fn seek(&mut self, partition: i32) {
+        let Some(offset) = self.shared.book().ledger.resume(partition) else { return };
+        if let Some(targets) = &mut self.targets {
+            targets.reopen(partition);
+        }
+        let sought = self.consumer.seek(&self.shared.topic, partition, Offset::Offset(offset), ASK_WAIT);
+        if let Err(error) = sought {
+            debug!(stage = %self.context.stage, partition, offset, %error, "not sought; trying again");
+            // What is read meanwhile must not be taken for what follows.
+            self.shared.book().failed.insert(partition);
+        }
+    }
+
+    /// Sends what may be committed, without waiting for the answer.
+    fn commit(&self) {
+        let mut book = self.shared.book();
+        if book.commit_sent.is_some_and(|sent| sent.elapsed() < COMMIT_WAIT) {
+            return;
+        }
+        let offsets: Vec<(i32, i64)> = book.ledger.to_commit().collect();
+        if offsets.is_empty() {
+            return;
+        }
+        let list =
+            self.shared.list(offsets.into_iter().map(|(partition, at)| (partition, Offset::Offset(at))));
+        book.commit_sent = Some(Instant::now());
+        drop(book);
+        if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
+            debug!(stage = %self.context.stage, %error, "commit not sent");
+            self.shared.book().commit_sent = None;
+        }
+    }
+
+    /// Offsets that did not come are a loss only where the log begins behind them.
+    fn report_gaps(&self) {
+        let gaps = self.shared.book().ledger.take_gaps();
+        for (partition, gap) in gaps {
+            let topic = &self.shared.topic;
+            let Ok((low, _)) = self.consumer.fetch_watermarks(topic, partition, ASK_WAIT) else { continue };
+            let lost = low.min(gap.to) - gap.from;
+            if lost > 0 {
+                warn!(pipeline = %self.context.pipeline, stage = %self.context.stage, %topic, partition,
+                    from = gap.from, to = gap.from + lost, lost,
+                    "messages were deleted from the topic before they were read; going on at the earliest");
+            }
+        }
+    }
+
+    /// After the last message: waits for the acks of what was emitted, and commits.
+    fn drain(&mut self) {
+        // The sinks have the same time; a part of it stays for the last commit.
+        let grace = self.context.grace - (self.context.grace / 5).min(Duration::from_secs(2));
+        let end = Instant::now() + grace;
+        let all: Vec<i32> = self.shared.book().ledger.assigned().collect();
+        let list = self.shared.list(all.into_iter().map(|partition| (partition, Offset::Invalid)));
+        // What is not paused is read and thrown away: nothing is taken any more.
+        self.consumer.pause(&list).ok();
+        while self.shared.book().ledger.in_flight() > 0 && Instant::now() < end {
+            self.shared.inbox.wait(Duration::from_millis(20));
+            self.shared.settle();
+            self.serve();
+        }
+        let left = self.shared.book().ledger.in_flight();
+        if left > 0 {
+            info!(pipeline = %self.context.pipeline, stage = %self.context.stage, left,
+                "stopped before all messages were stored; they will be read again");
+        }
+        let end = Instant::now() + ASK_WAIT;
+        self.commit();
+        while self.shared.book().commit_sent.is_some() && Instant::now() < end {
+            self.serve();
+        }
+    }
+
+    /// Lets librdkafka call back; whatever it has to say no longer matters.
+    fn serve(&self) {
+        drop(self.consumer.poll(POLL_BUSY));
+    }
+
+    /// Where everything ends that is to be read once; nothing when that cannot be asked before the stop.
+    fn find_targets(&self) -> Option<Targets> {
+        let mut backoff = Backoff::new(self.context.prober.id.as_u128() as u64);
+        while !self.is_stopped() {
+            match self.ask_targets() {
+                Ok(targets) => return Some(targets),
+                Err(error) => {
+                    self.shared.health.report(&error, &error.to_string());
+                    if let Some(code) = error.rdkafka_error_code() {
+                        self.shared.health.trouble(Cause::of(code), &error.to_string());
+                    }
+                    self.shared.inbox.wait(backoff.wait().min(Duration::from_secs(1)));
+                }
+            }
+        }
+        None
+    }
+
+    fn ask_targets(&self) -> Result<Targets, KafkaError> {
+        let topic = &self.shared.topic;
+        let metadata = self.consumer.fetch_metadata(Some(topic), ASK_WAIT)?;
+        if let Some(code) = crate::contact::topic_error(&metadata, topic) {
+            return Err(KafkaError::MetadataFetch(code));
+        }
+        let known = metadata.topics().iter().filter(|known| known.name() == topic);
+        let partitions: Vec<i32> = known.flat_map(|known| known.partitions()).map(|one| one.id()).collect();
+        let list = self.shared.list(partitions.iter().map(|partition| (*partition, Offset::Invalid)));
+        let committed = self.consumer.committed_offsets(list, ASK_WAIT)?;
+        let mut targets = Vec::new();
+        for element in committed.elements() {
+            let (low, high) = self.consumer.fetch_watermarks(topic, element.partition(), ASK_WAIT)?;
+            let start = match element.offset() {
+                Offset::Offset(offset) => offset.max(low),
+                _ => low,
+            };
+            targets.push((element.partition(), start, high));
+        }
+        Ok(Targets::new(targets))
+    }
+
+    /// In `--once`: partitions that another member reads are done when the group has committed their end.
+    fn look_elsewhere(&mut self) {
+        let Some(targets) = &mut self.targets else { return };
+        let elsewhere: Vec<i32> = {
+            let book = self.shared.book();
+            targets.open().filter(|partition| book.joined && !book.ledger.is_assigned(*partition)).collect()
+        };
+        if elsewhere.is_empty() {
+            return;
+        }
+        let list = self.shared.list(elsewhere.into_iter().map(|partition| (partition, Offset::Invalid)));
+        let Ok(list) = self.consumer.committed_offsets(list, ASK_WAIT) else { return };
+        for element in list.elements() {
+            if let Offset::Offset(offset) = element.offset() {
+                targets.seen(element.partition(), offset);
+            }
+        }
+    }
+
+    /// In `--once`: everything that there was at the start is read and stored.
+    fn is_done(&mut self) -> bool {
+        let Some(targets) = &mut self.targets else { return false };
+        let book = self.shared.book();
+        for partition in book.ledger.assigned() {
+            if let Some(next) = book.ledger.position(partition) {
+                targets.seen(partition, next);
+            }
+        }
+        let waits = self.restarts.values().any(|restart| restart.due.is_some()) || !book.failed.is_empty();
+        targets.open().next().is_none() && book.ledger.in_flight() == 0 && !waits
+    }
+}
+
+/// An error in place of a message.
+fn judge(shared: &Shared, targets: &mut Option<Targets>, error: &KafkaError) -> Result<(), StageError> {
+    if let KafkaError::PartitionEOF(partition) = error {
+        if let Some(targets) = targets {
+            targets.at_end(*partition);
+        }
+        return Ok(());
+    }
+    let Some(code) = error.rdkafka_error_code() else {
+        debug!(stage = %shared.stage, %error, "poll");
+        return Ok(());
+    };
+    if matches!(error, KafkaError::MessageConsumptionFatal(_)) {
+        return Err(StageError::permanent("the kafka consumer cannot go on").caused_by(error.clone()));
+    }
+    match code {
+        // Judged where they were reported.
+        RDKafkaErrorCode::BrokerTransportFailure
+        | RDKafkaErrorCode::Resolve
+        | RDKafkaErrorCode::OperationTimedOut
+        | RDKafkaErrorCode::AllBrokersDown
+        | RDKafkaErrorCode::Authentication
+        | RDKafkaErrorCode::SSL => {}
+        RDKafkaErrorCode::PollExceeded => {
+            warn!(pipeline = %shared.pipeline, stage = %shared.stage, "the group went on without us; joining again");
+        }
+        code => shared.health.trouble(Cause::of(code), &error.to_string()),
+    }
+    shared.health.fault().map_or(Ok(()), Err)
+}

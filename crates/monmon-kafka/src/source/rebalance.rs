@@ -1,0 +1,291 @@
+//! What the polling thread shares with acks and with librdkafka's callbacks; what a rebalance does.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use monmon_stage::{AckTracker, Batch, Envelope, StageContext, StageCounters};
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tracing::{debug, info};
+
+use crate::health::{Cause, Health};
+use crate::ledger::{Ledger, Settled};
+
+/// How long a rebalance waits for the acks of partitions that are to go: what is acked by then the heir need not read
+/// again. Far below any session timeout.
+const REVOKE_WAIT: Duration = Duration::from_secs(1);
+
+pub(crate) struct Shared {
+    pub(crate) health: Arc<Health>,
+    pub(crate) counters: Arc<StageCounters>,
+    pub(crate) pipeline: Arc<str>,
+    pub(crate) stage: Arc<str>,
+    pub(crate) topic: String,
+    pub(crate) max_in_flight: usize,
+    pub(crate) max_in_flight_bytes: usize,
+    /// The stages behind are gone, or the task is.
+    pub(crate) closed: AtomicBool,
+    pub(crate) inbox: Arc<Inbox>,
+    book: Mutex<Book>,
+    outbox: Mutex<Outbox>,
+}
+
+/// Touched by the polling thread alone, also from within its callbacks; the lock is for the compiler.
+#[derive(Default)]
+pub(crate) struct Book {
+    pub(crate) ledger: Ledger,
+    /// Partitions that librdkafka was told to pause.
+    pub(crate) paused: BTreeSet<i32>,
+    /// Partitions with a failed ack, to be read again.
+    pub(crate) failed: BTreeSet<i32>,
+    /// Assigned since the thread last looked.
+    pub(crate) assigned: Vec<i32>,
+    /// An assignment has come at all.
+    pub(crate) joined: bool,
+    /// A commit is on its way since.
+    pub(crate) commit_sent: Option<Instant>,
+}
+
+struct Outbox {
+    /// Gone when the source has read its last message.
+    sender: Option<mpsc::Sender<Batch>>,
+    batch: Batch,
+}
+
+/// Where acks leave their word.
+#[derive(Default)]
+pub(crate) struct Inbox {
+    resolved: Mutex<Vec<(u64, bool)>>,
+    came: Condvar,
+}
+
+impl AckTracker for Inbox {
+    fn resolved(&self, token: u64, delivered: bool) {
+        let mut resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
+        resolved.push((token, delivered));
+        if resolved.len() == 1 {
+            self.came.notify_one();
+        }
+    }
+}
+
+impl Inbox {
+    fn take(&self) -> Vec<(u64, bool)> {
+        std::mem::take(&mut *self.resolved.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Returns as soon as there is something to take, or after `wait`.
+    pub(crate) fn wait(&self, wait: Duration) {
+        let resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
+        if resolved.is_empty() {
+            drop(self.came.wait_timeout(resolved, wait));
+        }
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(
+        context: &StageContext,
+        health: Arc<Health>,
+        topic: String,
+        sender: mpsc::Sender<Batch>,
+        max_in_flight: usize,
+        max_in_flight_bytes: usize,
+    ) -> Shared {
+        Shared {
+            health,
+            counters: context.counters.clone(),
+            pipeline: context.pipeline.clone(),
+            stage: context.stage.clone(),
+            topic,
+            max_in_flight,
+            max_in_flight_bytes,
+            closed: AtomicBool::new(false),
+            inbox: Arc::default(),
+            book: Mutex::default(),
+            outbox: Mutex::new(Outbox { sender: Some(sender), batch: Vec::new() }),
+        }
+    }
+
+    pub(crate) fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn outbox(&self) -> MutexGuard<'_, Outbox> {
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn put(&self, envelope: Envelope) {
+        self.outbox().batch.push(envelope);
+    }
+
+    /// Hands what was put to the task.
+    pub(crate) fn flush(&self) {
+        let mut outbox = self.outbox();
+        if outbox.batch.is_empty() {
+            return;
+        }
+        let batch = std::mem::take(&mut outbox.batch);
+        let sent = outbox.sender.as_ref().map(|sender| sender.try_send(batch));
+        match sent {
+            Some(Ok(())) => {}
+            // The channel has a place for every message that may be under way; should it be full all the same, the batch
+            // waits for the next flush.
+            Some(Err(mpsc::error::TrySendError::Full(batch))) => outbox.batch = batch,
+            // Dropped with its acks, which fail.
+            Some(Err(mpsc::error::TrySendError::Closed(_))) | None => {
+                self.closed.store(true, Ordering::Relaxed)
+            }
+        }
+    }
+
+    /// Nothing more will be put: the task's side ends when it has emitted what it has.
+    pub(crate) fn end(&self) {
+        self.flush();
+        self.outbox().sender = None;
+    }
+
+    /// Enters what acks have said.
+    pub(crate) fn settle(&self) {
+        let resolved = self.inbox.take();
+        if resolved.is_empty() {
+            return;
+        }
+        let mut book = self.book();
+        let (mut delivered, mut failed) = (0, 0);
+        for (token, ok) in resolved {
+            *(if ok { &mut delivered } else { &mut failed }) += 1;
+            if let Settled::Failed { partition } = book.ledger.settle(token, ok) {
+                book.failed.insert(partition);
+            }
+        }
+        self.counters.add_delivered(delivered);
+        self.counters.add_failed(failed);
+    }
+
+    pub(crate) fn list(&self, offsets: impl IntoIterator<Item = (i32, Offset)>) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for (partition, offset) in offsets {
+            // Refused only for an offset that cannot be told in 64 bits, and ours come from 64 bits.
+            list.add_partition_offset(&self.topic, partition, offset).ok();
+        }
+        list
+    }
+
+    /// Before partitions go: a bounded wait for what is under way in them, then a last commit.
+    fn revoke(&self, consumer: &BaseConsumer<Reports>, partitions: &[i32]) {
+        self.flush();
+        let lost = consumer.assignment_lost();
+        let end = Instant::now() + REVOKE_WAIT;
+        loop {
+            self.settle();
+            let settled = partitions.iter().all(|partition| self.book().ledger.is_settled(*partition));
+            let closed = self.closed.load(Ordering::Relaxed);
+            if settled || lost || closed || Instant::now() >= end {
+                break;
+            }
+            self.inbox.wait(Duration::from_millis(20));
+        }
+        let offsets: Vec<(i32, Offset)> = {
+            let book = self.book();
+            let ours = book.ledger.to_commit().filter(|(partition, _)| partitions.contains(partition));
+            ours.map(|(partition, offset)| (partition, Offset::Offset(offset))).collect()
+        };
+        // A commit for what others own by now would be refused, or worse, be taken.
+        if !lost && !offsets.is_empty() {
+            let list = self.list(offsets);
+            match consumer.commit(&list, CommitMode::Sync) {
+                Ok(()) => self.committed(&list),
+                // The heir reads it again; nothing is lost.
+                Err(error) => {
+                    info!(pipeline = %self.pipeline, stage = %self.stage, topic = %self.topic, %error,
+                    "the last commit before a rebalance was not taken")
+                }
+            }
+        }
+        let mut book = self.book();
+        for partition in partitions {
+            book.ledger.revoke(*partition);
+            book.paused.remove(partition);
+            book.failed.remove(partition);
+        }
+    }
+
+    fn committed(&self, list: &TopicPartitionList) {
+        let mut book = self.book();
+        for element in list.elements() {
+            if let (Ok(()), Offset::Offset(offset)) = (element.error(), element.offset()) {
+                book.ledger.committed(element.partition(), offset);
+            }
+        }
+    }
+}
+
+/// librdkafka's view of [`Shared`].
+pub(crate) struct Reports(pub(crate) Arc<Shared>);
+
+impl ClientContext for Reports {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.0.health.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.0.health.report(&error, reason);
+    }
+}
+
+impl ConsumerContext for Reports {
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        let shared = &*self.0;
+        let partitions = |list: &TopicPartitionList| -> Vec<i32> {
+            list.elements().iter().map(|element| element.partition()).collect()
+        };
+        match rebalance {
+            Rebalance::Assign(list) => {
+                let partitions = partitions(list);
+                debug!(pipeline = %shared.pipeline, stage = %shared.stage, ?partitions, "partitions assigned");
+                let mut book = shared.book();
+                for partition in &partitions {
+                    book.ledger.assign(*partition, None);
+                }
+                book.joined = true;
+                book.assigned.extend(partitions);
+                drop(book);
+                shared.health.well();
+            }
+            Rebalance::Revoke(list) => {
+                let partitions = partitions(list);
+                debug!(pipeline = %shared.pipeline, stage = %shared.stage, ?partitions, "partitions revoked");
+                shared.revoke(consumer, &partitions);
+            }
+            Rebalance::Error(error) => shared.health.trouble(Cause::Unwilling, &error.to_string()),
+        }
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
+        let shared = &*self.0;
+        shared.book().commit_sent = None;
+        match result {
+            Ok(()) => shared.committed(offsets),
+            Err(error) => match error.rdkafka_error_code() {
+                // The group is on the move, or nothing was to be committed: the next commit has it.
+                Some(
+                    RDKafkaErrorCode::NoOffset
+                    | RDKafkaErrorCode::RebalanceInProgress
+                    | RDKafkaErrorCode::IllegalGeneration
+                    | RDKafkaErrorCode::UnknownMemberId
+                    | RDKafkaErrorCode::AssignmentLost,
+                ) => debug!(pipeline = %shared.pipeline, stage = %shared.stage, %error, "commit not taken"),
+                Some(code) => shared.health.trouble(Cause::of(code), &error.to_string()),
+                None => shared.health.trouble(Cause::Unwilling, &error.to_string()),
+            },
+        }
+    }
+}
