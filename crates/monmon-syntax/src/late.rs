@@ -222,3 +222,94 @@ pub(crate) fn user_end(url: &str) -> Option<usize> {
     };
     authority.rfind('@').or_else(|| url.rfind('@').filter(|_| has_password()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::span::{FileId, SourceFile};
+
+    struct Small;
+
+    impl World for Small {
+        fn env(&self, name: &str) -> Option<String> {
+            match name {
+                "TOKEN" => Some("hunter2\n".to_owned()),
+                "NUL" => Some("a\0b".to_owned()),
+                _ => None,
+            }
+        }
+
+        fn read_file(&self, path: &Path, max: usize) -> Result<Vec<u8>, io::Error> {
+            match path.to_str() {
+                Some("etc/line") => Ok(b"hunter2\n".to_vec()),
+                Some("etc/crlf") => Ok(b"hunter2\n\r\n".to_vec()),
+                Some("etc/binary") => Ok(vec![0xff]),
+                Some("etc/full") => Ok(vec![b'x'; max]),
+                Some("etc/more") => Ok(vec![b'x'; max + 1]),
+                _ => Err(io::Error::from(io::ErrorKind::NotFound)),
+            }
+        }
+    }
+
+    fn late(source: LateSource, secret: bool) -> Late {
+        Late { source, secret, span: Span::new(FileId(0), 0, 1) }
+    }
+
+    #[test]
+    fn values_come_from_the_world() {
+        let env = |name: &str| late(LateSource::Env(name.to_owned()), false).resolve(&Small);
+        let file = |name: &str| {
+            let mut sources = SourceMap::new();
+            sources.add(SourceFile::new("etc/pipeline.kdl", ""));
+            late(LateSource::File(name.into()), true).rooted(&sources).resolve(&Small)
+        };
+        let text = |resolved: Result<Resolved, Problem>| {
+            resolved.map(Resolved::into_string).map_err(|problem| problem.code)
+        };
+        assert_eq!(text(env("TOKEN")), Ok("hunter2\n".to_owned()), "a variable is taken as it is");
+        assert_eq!(text(env("NONE")), Err(Code::UnsetEnv));
+        assert_eq!(text(env("NUL")), Err(Code::BadSecret));
+        assert_eq!(text(file("line")), Ok("hunter2".to_owned()));
+        assert_eq!(text(file("crlf")), Ok("hunter2\n".to_owned()), "one newline is taken off, not two");
+        assert_eq!(text(file("binary")), Err(Code::BadSecret));
+        assert_eq!(text(file("none")), Err(Code::UnreadableFile));
+        assert_eq!(text(file("more")), Err(Code::TooLarge));
+        assert_eq!(text(file("full")).map(|text| text.len()), Ok(SECRET_FILE_BYTES_MAX));
+        assert_eq!(
+            text(late(LateSource::Literal("x".to_owned()), false).resolve(&Small)),
+            Ok("x".to_owned())
+        );
+    }
+
+    #[test]
+    fn secrets_do_not_show() {
+        let show = |source: LateSource, secret| format!("{:?}", late(source, secret));
+        assert_eq!(show(LateSource::Literal("hunter2".to_owned()), true), "***");
+        assert_eq!(show(LateSource::Literal("plain".to_owned()), false), "\"plain\"");
+        assert_eq!(show(LateSource::Env("TOKEN".to_owned()), true), "(env)\"TOKEN\"");
+        assert_eq!(show(LateSource::File("a/b".into()), true), "(file)\"a/b\"");
+        assert_eq!(
+            show(LateSource::Literal("postgres://me:hunter2@host/db".to_owned()), false),
+            "\"postgres://me:***@host/db\""
+        );
+        let secret = Secret::new("hunter2");
+        assert_eq!(
+            format!("{secret} {secret:?} {:?}", LateSource::Literal("hunter2".to_owned())),
+            "*** *** ***"
+        );
+        let resolved = late(LateSource::Env("TOKEN".to_owned()), false).resolve(&Small).expect("it is set");
+        assert_eq!(format!("{resolved:?}"), "***");
+        assert_eq!(resolved.into_secret().expose(), "hunter2\n");
+    }
+
+    #[test]
+    fn passwords_are_found_in_urls_that_are_wrong_too() {
+        let check = |text: &str, shown: &str| assert_eq!(without_password(text), shown);
+        check("https://user:p@ss@host/", "https://user:***@host/");
+        check("https://user:pa/ss@host/", "https://user:***@host/");
+        check("https://user@host/", "https://user@host/");
+        check("https://host:8080/@somebody", "https://host:8080/@somebody");
+        check("https://user:p ss@", "https://user:***@");
+        check("user:pass", "user:pass");
+    }
+}

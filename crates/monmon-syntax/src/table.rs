@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
+use crate::decode::decode_default;
 use crate::quantity::{format_duration, format_size};
+use crate::span::{FileId, Span};
 
 /// How often a child may be there.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
@@ -188,5 +190,123 @@ impl ValueKind {
             ValueKind::Pattern => "a regular expression, best as a raw string such as #\"\\d+\"#".to_owned(),
             ValueKind::Name => "a name such as \"docs\"".to_owned(),
         }
+    }
+}
+
+impl NodeSpec {
+    /// What is wrong with the table itself: defaults that do not parse, names that clash, texts that are missing. For
+    /// the tests of whoever writes a table.
+    pub fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        self.collect_faults(self.name, 0, &mut faults);
+        faults
+    }
+
+    fn collect_faults(&self, path: &str, depth: usize, faults: &mut Vec<String>) {
+        const DEPTH_MAX: usize = 8;
+        if depth > DEPTH_MAX {
+            return;
+        }
+        let mut names: Vec<&str> = self.options.iter().map(|option| option.name).collect();
+        names.extend(self.children.iter().map(|child| child.name));
+        names.sort_unstable();
+        for pair in names.windows(2).filter(|pair| pair[0] == pair[1]) {
+            faults.push(format!("{path}: `{}` is there twice", pair[0]));
+        }
+        if self.help.is_empty() {
+            faults.push(format!("{path}: has no help"));
+        }
+        for (index, arg) in self.args.iter().enumerate() {
+            if arg.many && index + 1 < self.args.len() {
+                faults.push(format!(
+                    "{path}: only the last argument may be there many times, not `{}`",
+                    arg.name
+                ));
+            }
+            if arg.required && index > 0 && !self.args[index - 1].required {
+                faults.push(format!("{path}: `{}` is required after one that is not", arg.name));
+            }
+        }
+        for option in self.options {
+            option.collect_faults(path, faults);
+        }
+        for child in self.children {
+            child.collect_faults(&format!("{path} > {}", child.name), depth + 1, faults);
+        }
+    }
+}
+
+impl OptionSpec {
+    fn collect_faults(&self, path: &str, faults: &mut Vec<String>) {
+        let place = Span::new(FileId(0), 0, 0);
+        if let Some(default) = self.default
+            && let Err(problem) = decode_default(self.name, default, self.kind, place)
+        {
+            faults.push(format!("{path}: the default of `{}`: {}", self.name, problem.message));
+        }
+        if self.required && self.default.is_some() {
+            faults.push(format!("{path}: `{}` is required and has a default", self.name));
+        }
+        if self.help.is_empty() {
+            faults.push(format!("{path}: `{}` has no help", self.name));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOUND: OptionSpec = OptionSpec {
+        name: "interval",
+        kind: ValueKind::Duration { min: Duration::from_secs(1), max: Duration::from_secs(60) },
+        default: Some("30s"),
+        help: "how often",
+        ..OptionSpec::BLANK
+    };
+
+    #[test]
+    fn faults_of_a_table_are_found() {
+        static CHILD: NodeSpec = NodeSpec { name: "interval", help: "x", ..NodeSpec::BLANK };
+        static BROKEN: NodeSpec = NodeSpec {
+            name: "http",
+            args: &[
+                ArgSpec { name: "names", many: true, ..ArgSpec::BLANK },
+                ArgSpec { name: "last", ..ArgSpec::BLANK },
+            ],
+            options: &[SOUND, OptionSpec { name: "timeout", default: Some("30"), required: true, ..SOUND }],
+            children: &[&CHILD],
+            ..NodeSpec::BLANK
+        };
+        assert_eq!(
+            BROKEN.faults(),
+            [
+                "http: `interval` is there twice",
+                "http: has no help",
+                "http: only the last argument may be there many times, not `names`",
+                "http: the default of `timeout`: `timeout`: the number `30` has no unit",
+                "http: `timeout` is required and has a default",
+            ]
+        );
+        static WHOLE: NodeSpec = NodeSpec { name: "http", help: "x", options: &[SOUND], ..NodeSpec::BLANK };
+        assert_eq!(WHOLE.faults(), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_expected_has_bounds_and_an_example_within_them() {
+        let second = Duration::from_secs(1);
+        let check = |kind: ValueKind, expected: &str| assert_eq!(kind.expected(), expected);
+        check(SOUND.kind, "a duration from 1s to 1m such as \"30s\"");
+        check(
+            ValueKind::Duration { min: Duration::from_millis(1), max: second / 2 },
+            "a duration from 1ms to 500ms such as \"500ms\"",
+        );
+        check(ValueKind::Size { min: 1, max: 4096 }, "a size from 1B to 4KiB such as \"1KiB\"");
+        check(ValueKind::Integer { min: 1, max: i64::MAX }, "a whole number of at least 1");
+        check(
+            ValueKind::Ranges { min: 1, max: 50 },
+            "numbers from 1 to 50 and ranges of them such as \"1-50\"",
+        );
+        check(ValueKind::OneOf(&["a", "b"]), "one of \"a\", \"b\"");
     }
 }
