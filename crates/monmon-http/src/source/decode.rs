@@ -1,0 +1,268 @@
+//! From nodes to a spec. Everything that is wrong is reported in one go.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+use monmon_model::{Labels, check_id};
+use monmon_stage::matching::MatchSpec;
+use monmon_stage::{DecodeContext, StageSpec};
+use monmon_syntax::{Code, Node, Problem, Problems, Ranges, Span, Value, parse_ranges};
+use uuid::Uuid;
+
+use super::spec::{CheckSpec, HttpSpec};
+use super::sites;
+use super::table::STATUS_DEFAULT;
+use crate::probe::Limits;
+
+/// Most checks of one source.
+pub(crate) const CHECKS_MAX: usize = 100_000;
+
+/// What a check has that does not say otherwise.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Defaults {
+    pub(crate) interval: Duration,
+    pub(crate) timeout: Duration,
+}
+
+pub(crate) fn decode(node: &Node, context: &DecodeContext<'_>, problems: &mut Problems) -> Box<dyn StageSpec> {
+    let duration = |name, otherwise| node.duration(name).map_or(otherwise, |given| given.value);
+    let size = |name, otherwise| node.size(name).map_or(otherwise, |given| given.value);
+    let defaults = Defaults {
+        interval: duration("interval", Duration::from_secs(60)),
+        timeout: duration("timeout", Duration::from_secs(10)),
+    };
+    let mut names = Names::default();
+    let mut checks = Vec::new();
+    for child in &node.children {
+        match child.spec.name {
+            "check" => checks.extend(check(child, context, defaults, &mut names, problems)),
+            "checks-from" => sites::read(child, context, defaults, &mut names, &mut checks, problems),
+            _ => {}
+        }
+        if checks.len() > CHECKS_MAX {
+            let message = format!("the source has more than {CHECKS_MAX} checks");
+            problems.push(Problem::new(Code::TooMany, child.name_span, message).label("one too many"));
+            checks.truncate(CHECKS_MAX);
+            break;
+        }
+    }
+    if checks.is_empty() && node.is_sound() && !problems.has_errors() {
+        problems.push(
+            Problem::new(Code::MissingNode, node.name_span, "the source has nothing to check")
+                .label("needs a `check` or `checks-from` in its block")
+                .help("for example: check \"home\" \"https://example.org/\""),
+        );
+    }
+    Box::new(HttpSpec {
+        checks,
+        concurrency: node.integer("concurrency").and_then(|given| usize::try_from(given.value).ok()).unwrap_or(2000),
+        limits: Limits {
+            body_wire_bytes_max: size("wire-max", 2 << 20),
+            body_bytes_max: size("body-max", 8 << 20),
+        },
+        pages_bytes_max: size("pages-max", 64 << 20),
+        demo_site: demo_site(node, problems),
+        tls_ca: node.child("tls").and_then(|tls| tls.late("ca")).map(|late| late.rooted(context.sources)),
+        folder: context.folder.to_owned(),
+    })
+}
+
+fn demo_site(node: &Node, problems: &mut Problems) -> Option<SocketAddr> {
+    let given = node.text("demo-site")?;
+    match given.value.parse::<SocketAddr>() {
+        Ok(address) if address.ip().is_loopback() && address.port() != 0 => return Some(address),
+        Ok(_) => problems.push(
+            Problem::new(Code::OutOfRange, given.span, "the demo site is served on loopback only")
+                .label("expected an address such as \"127.0.0.1:8480\""),
+        ),
+        Err(_) => problems.push(
+            Problem::new(Code::BadName, given.span, format!("`{}` is not an address with a port", given.value))
+                .label("expected an address such as \"127.0.0.1:8480\""),
+        ),
+    }
+    None
+}
+
+fn check(
+    node: &Node,
+    context: &DecodeContext<'_>,
+    defaults: Defaults,
+    names: &mut Names,
+    problems: &mut Problems,
+) -> Option<CheckSpec> {
+    let name = node.arg_text(0)?;
+    names.add(&name.value, name.span, None, problems);
+    let expect = node.child("expect");
+    let status = expect.and_then(|expect| expect.ranges("status")).map_or_else(default_status, |given| given.value);
+    let time = expect.and_then(|expect| expect.below("time")).map(|given| given.value);
+    let headers = headers(node, context, problems);
+    let labels = labels(node, problems);
+    let matches = matches(node, problems);
+    let id = match node.text("id") {
+        None => check_id(context.pipeline, context.stage, &name.value),
+        Some(given) => match Uuid::try_parse(&given.value) {
+            Ok(id) if !id.is_nil() => id,
+            _ => {
+                problems.push(
+                    Problem::new(Code::BadName, given.span, format!("`{}` is not a UUID", given.value))
+                        .label("expected a UUID such as \"0d6a7a2e-7c1f-5a52-9d4e-6f3a0f7c1b11\""),
+                );
+                return None;
+            }
+        },
+    };
+    names.add_id(id, node.option_span("id").unwrap_or(name.span), problems);
+    Some(CheckSpec {
+        id,
+        name: name.value,
+        url: node.arg_late(1)?.rooted(context.sources),
+        interval: node.duration("interval").map_or(defaults.interval, |given| given.value),
+        timeout: node.duration("timeout").map_or(defaults.timeout, |given| given.value),
+        method: node.one_of("method").map_or_else(|| "GET".to_owned(), |given| given.value),
+        status,
+        time,
+        headers,
+        labels,
+        matches,
+    })
+}
+
+pub(crate) fn default_status() -> Ranges {
+    parse_ranges(STATUS_DEFAULT).expect("the default in the table is a range")
+}
+
+fn headers(
+    node: &Node,
+    context: &DecodeContext<'_>,
+    problems: &mut Problems,
+) -> Vec<(String, monmon_syntax::Late)> {
+    let mut headers: Vec<(String, monmon_syntax::Late)> = Vec::new();
+    for header in node.children_named("header") {
+        let (Some(name), Some(value)) = (header.arg_text(0), header.arg_late(1)) else { continue };
+        if HeaderName::from_bytes(name.value.as_bytes()).is_err() {
+            problems.push(
+                Problem::new(Code::BadName, name.span, format!("`{}` cannot be a header's name", name.value))
+                    .label("expected letters, digits and `-`, as in \"accept-language\""),
+            );
+            continue;
+        }
+        if ["connection", "content-length", "transfer-encoding", "upgrade", "te", "accept-encoding"]
+            .iter()
+            .any(|own| name.value.eq_ignore_ascii_case(own))
+        {
+            problems.push(
+                Problem::new(Code::Unsupported, name.span, format!("the header `{}` is set by monmon", name.value))
+                    .label("belongs to the connection, not to the check"),
+            );
+            continue;
+        }
+        if value.as_literal().is_some_and(|text| HeaderValue::from_str(text).is_err()) {
+            problems.push(
+                Problem::new(Code::ForbiddenCharacter, value.span, format!("the value of `{}` cannot be sent", name.value))
+                    .label("a header holds no line breaks or control characters"),
+            );
+            continue;
+        }
+        if headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(&name.value)) {
+            problems.push(
+                Problem::new(Code::DuplicateName, name.span, format!("the header `{}` is given twice", name.value))
+                    .label("given before"),
+            );
+            continue;
+        }
+        headers.push((name.value, value.rooted(context.sources)));
+    }
+    headers
+}
+
+fn labels(node: &Node, problems: &mut Problems) -> Labels {
+    let mut labels = Labels::new();
+    for (name, value) in node.children_named("label").flat_map(|label| &label.extra) {
+        let Value::Text(text) = &value.value else { continue };
+        if labels.insert(name.value.clone(), text.clone()).is_some() {
+            problems.push(
+                Problem::new(Code::DuplicateName, name.span, format!("the label `{}` is given twice", name.value))
+                    .label("given before"),
+            );
+        }
+    }
+    labels
+}
+
+fn matches(node: &Node, problems: &mut Problems) -> Vec<MatchSpec> {
+    let mut matches: Vec<MatchSpec> = Vec::new();
+    for found in node.children_named("match").filter_map(MatchSpec::read) {
+        match matches.iter().find(|known| known.name.value == found.name.value) {
+            Some(first) => problems.push(
+                Problem::new(
+                    Code::DuplicateName,
+                    found.name.span,
+                    format!("the check has two matchers named `{}`", found.name.value),
+                )
+                .label("the second")
+                .related(first.name.span, "the first"),
+            ),
+            None => matches.push(found),
+        }
+    }
+    matches
+}
+
+/// The names of a source's checks, and where each stands.
+#[derive(Default)]
+pub(crate) struct Names {
+    exact: BTreeMap<String, (Span, Option<u64>)>,
+    folded: BTreeMap<String, String>,
+    ids: BTreeMap<Uuid, Span>,
+}
+
+impl Names {
+    /// `line`: of a CSV file, where the span is that of the node which names the file.
+    pub(crate) fn add(&mut self, name: &str, span: Span, line: Option<u64>, problems: &mut Problems) -> bool {
+        if let Some((first, first_line)) = self.exact.get(name) {
+            let at = line.map(|line| format!(" (line {line})")).unwrap_or_default();
+            let first_at = first_line.map(|line| format!("the first, line {line}"));
+            problems.push(
+                Problem::new(Code::DuplicateName, span, format!("two checks are named `{name}`{at}"))
+                    .label("the second")
+                    .related(*first, first_at.unwrap_or_else(|| "the first".to_owned())),
+            );
+            return false;
+        }
+        self.exact.insert(name.to_owned(), (span, line));
+        let folded = name.to_lowercase();
+        if let Some(other) = self.folded.get(&folded) {
+            let first = self.exact.get(other).map(|(first, _)| *first);
+            let mut problem = Problem::new(
+                Code::Confusable,
+                span,
+                format!("the checks `{other}` and `{name}` differ by case alone"),
+            )
+            .label("easily taken for the other");
+            if let Some(first) = first {
+                problem = problem.related(first, "the other");
+            }
+            problems.push(problem);
+        } else {
+            self.folded.insert(folded, name.to_owned());
+        }
+        true
+    }
+
+    fn add_id(&mut self, id: Uuid, span: Span, problems: &mut Problems) {
+        match self.ids.get(&id) {
+            // The same name gives the same id, and was reported as a name.
+            Some(first) if *first != span && !self.exact.values().any(|(at, _)| *at == span) => problems.push(
+                Problem::new(Code::DuplicateName, span, format!("two checks have the id `{id}`"))
+                    .label("the second")
+                    .related(*first, "the first"),
+            ),
+            Some(_) => {}
+            None => {
+                self.ids.insert(id, span);
+            }
+        }
+    }
+}

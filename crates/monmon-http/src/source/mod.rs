@@ -1,0 +1,16 @@
+//! The `http` source: how it is written, opened and run.
+
+mod book;
+mod decode;
+mod open;
+mod owed;
+mod produce;
+mod run;
+mod sites;
+mod spec;
+mod table;
+
+use monmon_stage::{Section, StageKind};
+
+/// Checks websites on a schedule.
+pub static SOURCE: StageKind = StageKind { section: Section::Sources, spec: &table::HTTP, decode: decode::decode };

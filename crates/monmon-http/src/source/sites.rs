@@ -1,0 +1,256 @@
+//! Checks from a CSV file: one row each, columns by the names in the first row.
+
+use std::path::Path;
+use std::time::Duration;
+
+use csv::StringRecord;
+use monmon_model::{Labels, check_id};
+use monmon_stage::DecodeContext;
+use monmon_syntax::{
+    Code, FILE_BYTES_MAX, Late, Node, Problem, Problems, Span, did_you_mean, format_duration, format_size, parse_below,
+    parse_duration, parse_ranges, printable,
+};
+use url::Url;
+
+use super::decode::{CHECKS_MAX, Defaults, Names, default_status};
+use super::spec::CheckSpec;
+use super::table::{INTERVAL_MAX, INTERVAL_MIN, METHODS, STATUS_MAX, STATUS_MIN, TIMEOUT_MAX, TIMEOUT_MIN};
+
+const COLUMNS: &[&str] = &["name", "url", "interval", "timeout", "method", "status", "time"];
+const LABEL_PREFIX: &str = "label.";
+const NAME_CHARS_MAX: usize = 200;
+const URL_BYTES_MAX: usize = 8 * 1024;
+
+/// Reads the file that a `checks-from` names, and adds its checks. Every row that is wrong is reported with its line.
+pub(crate) fn read(
+    node: &Node,
+    context: &DecodeContext<'_>,
+    defaults: Defaults,
+    names: &mut Names,
+    checks: &mut Vec<CheckSpec>,
+    problems: &mut Problems,
+) {
+    let Some(late) = node.arg_late(0) else { return };
+    let Some(path) = late.as_literal() else {
+        problems.push(
+            Problem::new(Code::LateNotAllowed, late.span, "the list of checks cannot come by (env) or (file)")
+                .label("write the path itself"),
+        );
+        return;
+    };
+    let place = Place { path, span: late.span };
+    let bytes = match context.loader.load(&context.sources.rooted(late.span.file, Path::new(path))) {
+        Ok(bytes) if bytes.len() > FILE_BYTES_MAX => {
+            let message = format!("`{path}` is larger than {}", format_size(FILE_BYTES_MAX as u64));
+            problems.push(Problem::new(Code::TooLarge, late.span, message).label("split it into several files"));
+            return;
+        }
+        Ok(bytes) => bytes,
+        Err(error) => {
+            let message = format!("`{path}` cannot be read: {error}");
+            problems.push(Problem::new(Code::UnreadableFile, late.span, message).label("named here"));
+            return;
+        }
+    };
+    // Spreadsheets put a byte order mark before the first column's name.
+    let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&bytes);
+    let mut reader = csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(bytes);
+    let columns = match reader.headers() {
+        Ok(header) => match Columns::of(header, &place, problems) {
+            Some(columns) => columns,
+            None => return,
+        },
+        Err(error) => return problems.push(place.problem(1, unreadable(&error))),
+    };
+    for row in reader.records() {
+        if checks.len() > CHECKS_MAX {
+            return;
+        }
+        let row = match row {
+            Ok(row) => row,
+            Err(error) => {
+                let line = error.position().map_or(0, csv::Position::line);
+                problems.push(place.problem(line, unreadable(&error)));
+                continue;
+            }
+        };
+        let line = row.position().map_or(0, csv::Position::line);
+        match columns.check(&row, context, defaults, late.span) {
+            Ok(check) => {
+                if names.add(&check.name, late.span, Some(line), problems) {
+                    checks.push(check);
+                }
+            }
+            Err(faults) => {
+                for fault in faults {
+                    problems.push(place.problem(line, fault));
+                }
+            }
+        }
+    }
+}
+
+fn unreadable(error: &csv::Error) -> String {
+    match error.kind() {
+        csv::ErrorKind::Utf8 { .. } => "the row is not UTF-8".to_owned(),
+        _ => format!("the row cannot be read: {error}"),
+    }
+}
+
+/// Where the file is named; its rows have a line and no span.
+struct Place<'a> {
+    path: &'a str,
+    span: Span,
+}
+
+impl Place<'_> {
+    fn problem(&self, line: u64, fault: String) -> Problem {
+        Problem::new(Code::BadCsv, self.span, format!("`{}`, line {line}: {fault}", self.path)).label("named here")
+    }
+}
+
+/// Where each column stands.
+struct Columns {
+    known: [Option<usize>; COLUMNS.len()],
+    labels: Vec<(String, usize)>,
+    count: usize,
+}
+
+impl Columns {
+    fn of(header: &StringRecord, place: &Place<'_>, problems: &mut Problems) -> Option<Columns> {
+        let mut columns = Columns { known: [None; COLUMNS.len()], labels: Vec::new(), count: header.len() };
+        let mut sound = true;
+        let mut wrong = |problem: Problem| {
+            sound = false;
+            problems.push(problem);
+        };
+        for (index, title) in header.iter().enumerate() {
+            if let Some(label) = title.strip_prefix(LABEL_PREFIX).filter(|label| !label.is_empty()) {
+                columns.labels.push((label.to_owned(), index));
+            } else if let Some(column) = COLUMNS.iter().position(|known| *known == title) {
+                if columns.known[column].replace(index).is_some() {
+                    wrong(place.problem(1, format!("the column `{title}` is there twice")));
+                }
+            } else {
+                let problem = place.problem(1, format!("`{}` is no column of a list of checks", printable(title)));
+                wrong(problem.maybe_help(did_you_mean(title, COLUMNS.iter().copied())));
+            }
+        }
+        for required in [0, 1] {
+            if columns.known[required].is_none() {
+                wrong(place.problem(1, format!("the column `{}` is missing", COLUMNS[required])));
+            }
+        }
+        sound.then_some(columns)
+    }
+
+    fn check(
+        &self,
+        row: &StringRecord,
+        context: &DecodeContext<'_>,
+        defaults: Defaults,
+        span: Span,
+    ) -> Result<CheckSpec, Vec<String>> {
+        if row.len() != self.count {
+            return Err(vec![format!("{} cells where the first row has {}", row.len(), self.count)]);
+        }
+        let mut faults = Vec::new();
+        let cell = |column: usize| self.known[column].and_then(|at| row.get(at)).filter(|text| !text.is_empty());
+        let mut keep = |result: Result<(), String>| faults.extend(result.err());
+        let name = cell(0).unwrap_or_default();
+        keep(plain_name(name));
+        let url = cell(1).unwrap_or_default();
+        keep(http_url(url));
+        let mut interval = defaults.interval;
+        keep(within("interval", cell(2), INTERVAL_MIN, INTERVAL_MAX).map(|given| interval = given.unwrap_or(interval)));
+        let mut timeout = defaults.timeout;
+        keep(within("timeout", cell(3), TIMEOUT_MIN, TIMEOUT_MAX).map(|given| timeout = given.unwrap_or(timeout)));
+        let method = cell(4).unwrap_or("GET").to_ascii_uppercase();
+        if !METHODS.contains(&method.as_str()) {
+            keep(Err(format!("`{}` is none of the methods {}", printable(&method), METHODS.join(", "))));
+        }
+        let mut status = default_status();
+        if let Some(text) = cell(5) {
+            match parse_ranges(text) {
+                Ok(ranges) if ranges.iter().all(|(first, last)| first >= STATUS_MIN && last <= STATUS_MAX) => {
+                    status = ranges;
+                }
+                Ok(_) => keep(Err(format!("the status `{text}` lies outside of {STATUS_MIN}-{STATUS_MAX}"))),
+                Err(error) => keep(Err(format!("status: {}", error.message))),
+            }
+        }
+        let mut time = None;
+        if let Some(text) = cell(6) {
+            keep(parse_below(text).map(|bound| time = Some(bound)).map_err(|error| format!("time: {}", error.message)));
+        }
+        let mut labels = Labels::new();
+        for (label, at) in &self.labels {
+            if let Some(text) = row.get(*at).filter(|text| !text.is_empty()) {
+                keep(if text.contains('\0') { Err(format!("the label `{label}` holds a NUL")) } else { Ok(()) });
+                labels.insert(label.clone(), text.to_owned());
+            }
+        }
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        Ok(CheckSpec {
+            id: check_id(context.pipeline, context.stage, name),
+            name: name.to_owned(),
+            url: Late::literal(url, span),
+            interval,
+            timeout,
+            method,
+            status,
+            time,
+            headers: Vec::new(),
+            labels,
+            matches: Vec::new(),
+        })
+    }
+}
+
+fn plain_name(name: &str) -> Result<(), String> {
+    if name.is_empty() {
+        return Err("the check has no name".to_owned());
+    }
+    if name.chars().count() > NAME_CHARS_MAX {
+        return Err(format!("the name is longer than {NAME_CHARS_MAX} characters"));
+    }
+    if printable(name) != name || name.chars().any(char::is_control) {
+        return Err(format!("the name `{}` holds a character that cannot be seen", printable(name)));
+    }
+    Ok(())
+}
+
+fn http_url(text: &str) -> Result<(), String> {
+    if text.is_empty() {
+        return Err("the check has no url".to_owned());
+    }
+    if text.len() > URL_BYTES_MAX {
+        return Err("the url is longer than 8KiB".to_owned());
+    }
+    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err("the url holds a space or a control character".to_owned());
+    }
+    match Url::parse(text) {
+        Ok(url) if !matches!(url.scheme(), "http" | "https") => {
+            Err(format!("`{}` URLs cannot be checked; it can begin with https://, http://", printable(url.scheme())))
+        }
+        Ok(url) if url.host_str().is_none_or(str::is_empty) => Err("the url names no host".to_owned()),
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("the url is none: {error}")),
+    }
+}
+
+fn within(name: &str, text: Option<&str>, min: Duration, max: Duration) -> Result<Option<Duration>, String> {
+    let Some(text) = text else { return Ok(None) };
+    let given = parse_duration(text).map_err(|error| match error.mend {
+        Some(mend) => format!("{name}: {}; write it as \"{mend}\"", error.message),
+        None => format!("{name}: {}", error.message),
+    })?;
+    if given < min || given > max {
+        let (min, max) = (format_duration(min), format_duration(max));
+        return Err(format!("the {name} `{text}` lies outside of {min} to {max}"));
+    }
+    Ok(Some(given))
+}
