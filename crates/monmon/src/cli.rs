@@ -1,0 +1,157 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{Exit, db, run, status, validate};
+
+/// Checks websites on a schedule and keeps every measurement.
+///
+/// A pipeline file says what is checked, what is looked for in the pages, and where measurements go.
+#[derive(Debug, Parser)]
+#[command(name = "monmon", version, after_help = Exit::HELP, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run pipelines until stopped: the first SIGINT or SIGTERM drains, a second one stops at once
+    #[command(after_help = Exit::HELP)]
+    Run(RunArgs),
+    /// Read pipeline files and report everything that is wrong with them; touches no server
+    #[command(after_help = Exit::HELP)]
+    Validate(ValidateArgs),
+    /// Look after a store's tables
+    #[command(subcommand, after_help = Exit::HELP)]
+    Db(DbCommand),
+    /// Show each check's newest state, response times, uptime and coverage over the last 24 hours
+    #[command(after_help = Exit::HELP)]
+    Status(StatusArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Pipeline files; several run in one process
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Check everything once, store it, and end; exit code 1 if any check is down
+    #[arg(long, conflicts_with = "run_for")]
+    pub(crate) once: bool,
+    /// End after this long, for example 30s or 1h30m
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    pub(crate) run_for: Option<Duration>,
+    /// Longest time from the first signal to the end; what is not stored by then is reported
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
+    pub(crate) grace: Duration,
+    /// Fail when a server can't be reached at the start, instead of waiting for it
+    #[arg(long)]
+    pub(crate) fail_fast: bool,
+    #[command(flatten)]
+    pub(crate) prober: ProberArgs,
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ProberArgs {
+    /// The prober's name in measurements; the machine's name if not given
+    #[arg(long = "prober", value_name = "NAME", env = "MONMON_PROBER")]
+    pub(crate) name: Option<String>,
+    /// Where the prober is, for example eu-north
+    #[arg(long, value_name = "TEXT", env = "MONMON_LOCATION")]
+    pub(crate) location: Option<String>,
+    /// Folder in which the prober's id is kept; ~/.local/state/monmon if not given
+    #[arg(long, value_name = "FOLDER", env = "MONMON_STATE_DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogArgs {
+    /// How log lines are written to standard error
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log: LogFormat,
+    /// What is logged: error, warn, info, debug, trace, or filters such as monmon_http=debug
+    #[arg(long, value_name = "FILTER", default_value = "info", env = "MONMON_LOG")]
+    pub(crate) log_level: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ValidateArgs {
+    /// Pipeline files
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// How problems are written: text to standard error, or one JSON array to standard output
+    #[arg(long, value_enum, default_value_t = ProblemFormat::Text)]
+    pub(crate) format: ProblemFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProblemFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum DbCommand {
+    /// Make or update the tables; safe to run again, and by several at once
+    #[command(after_help = Exit::HELP)]
+    Migrate(StoreArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StoreArgs {
+    /// postgres://USER:PASSWORD@HOST/DATABASE?sslmode=verify-full&sslrootcert=ca.pem, or sqlite:PATH
+    #[arg(long, value_name = "URL", env = "MONMON_STORE", hide_env_values = true)]
+    pub(crate) store: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    /// How the states are written
+    #[arg(long, value_enum, default_value_t = StatusFormat::Table)]
+    pub(crate) format: StatusFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StatusFormat {
+    Table,
+    Json,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    monmon_syntax::parse_duration(text).map_err(|error| error.to_string())
+}
+
+impl Cli {
+    /// Does what was asked for.
+    pub async fn execute(self) -> Exit {
+        match self.command {
+            Command::Run(args) => run::run(&args).await,
+            Command::Validate(args) => validate::validate(&args),
+            Command::Db(DbCommand::Migrate(args)) => db::migrate(&args).await,
+            Command::Status(args) => status::status(&args).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        super::Cli::command().debug_assert();
+    }
+}

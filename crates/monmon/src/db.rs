@@ -1,0 +1,38 @@
+//! `monmon db migrate`.
+
+use crate::cli::StoreArgs;
+use crate::run::with_causes;
+use crate::store::{self, Store};
+use crate::{Exit, logs};
+
+pub(crate) async fn migrate(args: &StoreArgs) -> Exit {
+    let store = match store::parse(&args.store) {
+        Ok(store) => store,
+        Err(message) => {
+            logs::say(&format!("monmon: {message}"));
+            return Exit::Failed;
+        }
+    };
+    let applied = match store {
+        Store::Postgres(target) => match monmon_postgres::migrate(&target).await {
+            Ok(applied) => Ok(applied.into_iter().map(|file| file.name.to_string()).collect::<Vec<_>>()),
+            Err(error) => Err((with_causes(&error), error.help().map(str::to_owned))),
+        },
+        Store::Sqlite(path) => match monmon_sqlite::migrate(&path) {
+            Ok(applied) => Ok(applied),
+            Err(error) => Err((with_causes(&error), error.help().map(str::to_owned))),
+        },
+    };
+    match applied {
+        Ok(applied) if applied.is_empty() => logs::say("the tables are up to date"),
+        Ok(applied) => applied.iter().for_each(|name| logs::say(&format!("applied {name}"))),
+        Err((message, help)) => {
+            logs::say(&format!("monmon: {message}"));
+            if let Some(help) = help {
+                logs::say(&format!("  help: {help}"));
+            }
+            return Exit::Failed;
+        }
+    }
+    Exit::Good
+}

@@ -1,0 +1,20 @@
+//! The `monmon` program: the command line, the catalogue of stage kinds, the exit codes.
+//!
+//! It is a library as well, so that tests can ask for plans and diagnostics without a process.
+
+mod catalogue;
+pub mod cli;
+mod db;
+mod exit;
+mod front;
+mod logs;
+mod prober;
+mod progress;
+mod run;
+mod status;
+mod store;
+mod validate;
+
+pub use catalogue::CATALOGUE;
+pub use exit::Exit;
+pub use front::{Front, front};

@@ -1,0 +1,172 @@
+//! The command line: exit codes, and what is said.
+
+mod support;
+
+use std::process::Output;
+
+use monmon_testkit::{Answer, Site};
+use support::{Place, eventually};
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// One check of this URL into standard output.
+fn pipeline(url: &str) -> String {
+    format!(
+        "pipeline \"cli\"\nsources {{\n    http \"sites\" interval=\"1s\" timeout=\"2s\" {{\n        check \"home\" \"{url}\"\n    }}\n}}\n\
+         sinks {{\n    stdout \"out\"\n}}\n"
+    )
+}
+
+fn lines(output: &Output) -> Vec<serde_json::Value> {
+    let text = String::from_utf8(output.stdout.clone()).expect("JSON lines are UTF-8");
+    text.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect()
+}
+
+#[test]
+fn five_mistakes_are_five_problems() {
+    let place = Place::new();
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/pipelines/bad/five-mistakes.kdl");
+    let output = place.output(&["validate", "--format", "json", file]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let problems: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let found: Vec<String> = problems
+        .as_array()
+        .expect("an array")
+        .iter()
+        .map(|problem| format!("{}:{} {}", problem["line"], problem["column"], problem["code"].as_str().unwrap_or_default()))
+        .collect();
+    assert_eq!(found.len(), 5, "{found:#?}");
+    let lines: Vec<&str> = found.iter().map(|place| place.split(':').next().unwrap_or_default()).collect();
+    assert_eq!(lines, ["4", "4", "6", "12", "13"], "{found:#?}");
+}
+
+#[test]
+fn once_tells_by_its_exit_code() {
+    let place = Place::new();
+    let site = Site::start().expect("a site");
+    site.set("/good", Answer::html("Good", 100));
+    site.set("/bad", Answer::status(500));
+    for (path, code, outcome) in [("/good", 0, "up"), ("/bad", 1, "down")] {
+        let file = place.write("once.kdl", &pipeline(&site.url(path)));
+        let output = place.output(&["run", "--once", file.to_str().expect("a path")]);
+        assert_eq!(output.status.code(), Some(code), "{}", text(&output));
+        let measured = lines(&output);
+        assert_eq!(measured.len(), 1, "{}", text(&output));
+        assert_eq!(measured[0]["outcome"], outcome);
+    }
+    assert_eq!(site.count(), 2, "each check was made once");
+}
+
+#[test]
+fn a_run_has_an_end() {
+    let place = Place::new();
+    let site = Site::start().expect("a site");
+    site.set("/", Answer::html("Home", 100));
+    let file = place.write("for.kdl", &pipeline(&site.url("/")));
+    let output = place.output(&["run", "--for", "2500ms", file.to_str().expect("a path")]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert_eq!(lines(&output).len() as u64, site.count(), "each request is a line");
+    assert!(site.count() >= 1);
+}
+
+#[test]
+fn a_first_signal_drains_and_a_second_one_stops() {
+    let place = Place::new();
+    let site = Site::start().expect("a site");
+    site.set("/", Answer::html("Home", 100));
+    let file = place.write("signals.kdl", &pipeline(&site.url("/")));
+    let path = file.to_str().expect("a path");
+    for signal in ["TERM", "INT"] {
+        let seen = site.count();
+        let running = place.start(&["run", path]);
+        eventually("request", || site.count() > seen);
+        running.signal(signal);
+        let (status, log) = running.end();
+        assert_eq!(status.code(), Some(0), "{log}");
+    }
+    // A reply that takes its time keeps the drain from ending before the second signal.
+    site.set("/", Answer::html("Home", 100).delay_head(std::time::Duration::from_secs(60)));
+    let slow = pipeline(&site.url("/")).replace("timeout=\"2s\"", "timeout=\"50s\"");
+    let file = place.write("slow.kdl", &slow);
+    let seen = site.count();
+    let mut running = place.start(&["run", "--grace", "100s", file.to_str().expect("a path")]);
+    // The site writes its log once it has answered, so the wait is for the check's start to be surely over.
+    running.says("running");
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    assert_eq!(site.count(), seen, "the reply is held back");
+    running.signal("INT");
+    running.says("draining");
+    running.signal("INT");
+    let (status, log) = running.end();
+    assert_eq!(status.code(), Some(130), "{log}");
+}
+
+#[test]
+fn files_that_are_no_pipelines_are_refused() {
+    let place = Place::new();
+    let bytes: Vec<(&str, Vec<u8>)> = vec![
+        ("empty.kdl", Vec::new()),
+        ("latin1.kdl", b"pipeline \"caf\xe9\"".to_vec()),
+        ("utf16.kdl", "pipeline \"p\"".encode_utf16().flat_map(u16::to_le_bytes).collect()),
+        ("large.kdl", vec![b' '; 100 << 20]),
+        ("deep.kdl", "a {".repeat(10_000).into_bytes()),
+        ("slashdash.kdl", "/-a {".repeat(10_000).into_bytes()),
+        ("comments.kdl", "/*".repeat(10_000).into_bytes()),
+        ("braces.kdl", "}".repeat(100_000).into_bytes()),
+        ("nul.kdl", b"pipeline \"p\0\"".to_vec()),
+    ];
+    for (name, bytes) in bytes {
+        let path = place.path(name);
+        std::fs::write(&path, bytes).expect("a file in the temporary folder");
+        let output = place.output(&["validate", path.to_str().expect("a path")]);
+        assert_eq!(output.status.code(), Some(1), "{name}: {}", text(&output));
+        assert!(text(&output).contains("monmon::"), "{name}: {}", text(&output));
+    }
+    for path in [place.path("not-there.kdl"), place.folder.path().to_owned()] {
+        for command in ["validate", "run"] {
+            let output = place.output(&[command, path.to_str().expect("a path")]);
+            assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+            assert!(text(&output).contains("monmon::unreadable_file"), "{}", text(&output));
+        }
+    }
+}
+
+#[test]
+fn usage_is_told_from_a_verdict() {
+    let place = Place::new();
+    for arguments in [&["run"][..], &["frobnicate"], &["run", "--grace", "soon", "x.kdl"], &["status", "--store", "mysql://x"]] {
+        let output = place.output(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", text(&output));
+    }
+    assert_eq!(place.output(&["--help"]).status.code(), Some(0));
+    assert_eq!(place.output(&["--version"]).status.code(), Some(0));
+}
+
+#[test]
+fn secrets_are_never_shown() {
+    let place = Place::new();
+    for url in ["postgres://u:hunter2@127.0.0.1:1/x", "postgres://u:hunter2@", "postgres://u:hunter2@h/x?sslmode=odd"] {
+        for command in [&["status", "--store", url][..], &["db", "migrate", "--store", url]] {
+            let output = place.output(command);
+            assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+            assert!(!text(&output).contains("hunter2"), "{}", text(&output));
+        }
+    }
+}
+
+#[test]
+fn an_unset_variable_is_shown_where_it_is_named() {
+    let place = Place::new();
+    let file = place.write(
+        "unset.kdl",
+        "pipeline \"p\"\nsources {\n    http \"s\" {\n        check \"a\" \"http://127.0.0.1:1/\"\n    }\n}\nsinks {\n    \
+         postgres \"store\" {\n        url (env)\"MONMON_SURELY_NOT_SET\"\n    }\n}\n",
+    );
+    let path = file.to_str().expect("a path");
+    assert_eq!(place.output(&["validate", path]).status.code(), Some(0), "validate needs no environment");
+    let output = place.output(&["run", path]);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    assert!(text(&output).contains("MONMON_SURELY_NOT_SET") && text(&output).contains("unset.kdl:9"), "{}", text(&output));
+}
