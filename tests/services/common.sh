@@ -12,11 +12,15 @@ usage() { sed -n '2,/^[^#]/{s/^# \{0,1\}//p}' "$0"; exit 2; }
 need() { command -v "$1" >/dev/null || die "\`$1\` is missing: run \`cargo xtask doctor --install\`"; }
 rss_mib() { awk '/^VmRSS/ { print int($2 / 1024) }' "/proc/$1/status"; }
 
-# What listens there is not ours: whoever calls has made sure that our own server is down.
+# Whoever calls has made sure that our own server is down; but a process that was killed a moment ago may hold its ports
+# a little longer.
+PORT_SECONDS=5
 port_is_free() {
-  if (: <>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; then
-    die "port $1 is taken by another program: stop it, or choose another port with $2"
-  fi
+  for _ in $(seq $((PORT_SECONDS * 10))); do
+    (: <>"/dev/tcp/127.0.0.1/$1") 2>/dev/null || return 0
+    sleep 0.1
+  done
+  die "port $1 is taken by another program: stop it, or choose another port with $2"
 }
 
 # certificates FOLDER CLIENT: once, as PEM: a CA, and for server and client a key (PKCS#8) with a certificate.

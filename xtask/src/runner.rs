@@ -94,7 +94,8 @@ impl Runner {
                 };
             }
             if self.check().is_err() {
-                running.stop("INT")?;
+                // Not INT, which the background jobs of a shell script never hear.
+                running.stop("TERM")?;
                 return Err(Failure::Interrupted);
             }
             thread::sleep(POLL);
@@ -158,4 +159,37 @@ impl Drop for Running {
 /// By the program `kill`: std cannot, and a process that is gone already is no error.
 fn send(signal: &str, target: &str) -> io::Result<()> {
     Command::new("kill").args(["-s", signal, "--", target]).stderr(Stdio::null()).status().map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    #[test]
+    fn an_interruption_ends_a_program_with_its_children() {
+        let runner = Runner { interrupted: Arc::new(AtomicBool::new(true)) };
+        let mut script = Command::new("bash");
+        script
+            .args(["-c", "(sleep 60; echo survived) & (sleep 60; echo survived) & wait"])
+            .stdout(Stdio::piped());
+        let mut running = Running::start("sleepers", &mut script).expect("bash starts");
+        let mut output = running.child.stdout.take().expect("its output is piped");
+        assert!(matches!(runner.wait(&mut running), Err(Failure::Interrupted)));
+        // The pipe ends when the last process that holds it has ended.
+        let mut said = String::new();
+        output.read_to_string(&mut said).expect("the pipe is read");
+        assert_eq!(said, "");
+    }
+
+    #[test]
+    fn the_failure_is_told_after_all_have_ended() {
+        let runner = Runner { interrupted: Arc::new(AtomicBool::new(false)) };
+        let (mut bad, mut good) = (Command::new("false"), Command::new("true"));
+        let done = runner.run_all(vec![("bad", &mut bad), ("good", &mut good)]);
+        assert!(matches!(done, Err(Failure::Step { step, .. }) if step == "bad"));
+        let missing = runner.run("missing", &mut Command::new("/nonexistent/program"));
+        assert!(matches!(missing, Err(Failure::Io { .. })));
+    }
 }
