@@ -25,20 +25,26 @@ async fn main() {
     let mut best = [0f64; 4];
     for round in 1..=3 {
         let from = Store::migrated().await;
-        let one = sink(&from, measurements.clone(), "connections=1").await;
+        let one = sink(&from, measurements.clone(), "connections 1").await;
         let copied = copy(&from).await;
         let staged = staging(&from).await;
         let bytes = size(&from).await;
         from.gone().await;
         let from = Store::migrated().await;
-        let two = sink(&from, measurements.clone(), "connections=2").await;
+        let two = sink(&from, measurements.clone(), "connections 2").await;
         from.gone().await;
         let rate = |elapsed: Duration| rows as f64 / elapsed.as_secs_f64();
         let rates = [rate(copied), rate(one), rate(two), rate(staged)];
         println!(
             "round {round}: COPY {:.0} rows/s; sink, 1 connection {:.0} ({:.2} of COPY), 2 connections {:.0} ({:.2}); \
              COPY to staging and INSERT .. SELECT {:.0} ({:.2}); {:.0} bytes a row with indexes",
-            rates[0], rates[1], rates[1] / rates[0], rates[2], rates[2] / rates[0], rates[3], rates[3] / rates[0],
+            rates[0],
+            rates[1],
+            rates[1] / rates[0],
+            rates[2],
+            rates[2] / rates[0],
+            rates[3],
+            rates[3] / rates[0],
             bytes as f64 / rows as f64,
         );
         best = std::array::from_fn(|at| best[at].max(rates[at]));
@@ -68,7 +74,8 @@ async fn sink(store: &Store, measurements: Vec<Measurement>, options: &str) -> D
     let mut batches: Vec<Batch> = Vec::new();
     let mut measurements = measurements.into_iter();
     while measurements.len() > 0 {
-        batches.push(measurements.by_ref().take(500).map(|measurement| running.envelope(measurement)).collect());
+        batches
+            .push(measurements.by_ref().take(500).map(|measurement| running.envelope(measurement)).collect());
     }
     let mut batches = batches.into_iter();
     running.emit(batches.next().expect("a batch")).await;
@@ -87,7 +94,10 @@ async fn sink(store: &Store, measurements: Vec<Measurement>, options: &str) -> D
 /// The same rows, as the server itself writes them, into an empty copy of the tables.
 async fn copy(from: &Store) -> Duration {
     let to = Store::migrated().await;
-    to.client.execute("SELECT monmon_create_partitions('2026-11-20', '2026-11-24')", &[]).await.expect("partitions");
+    to.client
+        .execute("SELECT monmon_create_partitions('2026-11-20', '2026-11-24')", &[])
+        .await
+        .expect("partitions");
     let rows = rows(from).await;
     let begun = Instant::now();
     copy_in(&to, "monmon_measurement", rows).await;
@@ -99,7 +109,10 @@ async fn copy(from: &Store) -> Duration {
 /// The other way to keep duplicates out: batches of 2,000 through a temporary table.
 async fn staging(from: &Store) -> Duration {
     let to = Store::migrated().await;
-    to.client.execute("SELECT monmon_create_partitions('2026-11-20', '2026-11-24')", &[]).await.expect("partitions");
+    to.client
+        .execute("SELECT monmon_create_partitions('2026-11-20', '2026-11-24')", &[])
+        .await
+        .expect("partitions");
     to.client
         .batch_execute("CREATE TEMPORARY TABLE staging (LIKE monmon_measurement) ON COMMIT DELETE ROWS")
         .await

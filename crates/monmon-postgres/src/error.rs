@@ -9,6 +9,7 @@ use monmon_stage::StageError;
 pub enum StoreError {
     #[error("the PostgreSQL URL cannot be used: {0}")]
     BadUrl(String),
+    /// Files that cannot be used, or a server whose certificate is not trusted.
     #[error("TLS for PostgreSQL cannot be set up: {0}")]
     Tls(String),
     /// No connection, or it was lost, or the server is not ready: worth another try.
@@ -42,6 +43,9 @@ impl StoreError {
             StoreError::Schema(_) => Some(
                 "run `monmon db migrate --store URL` with the same URL, or give the sink `migrate=#true`",
             ),
+            StoreError::Tls(_) => Some(
+                "name the authority that signed the server's certificate: `tls ca=\"ca.pem\"`, or sslrootcert in the URL",
+            ),
             StoreError::Credentials { .. } => Some("check user, password, database and certificate"),
             StoreError::Rights(_) => Some(
                 "the role must own monmon's tables, or be a member of the role that does: it makes partitions",
@@ -56,6 +60,8 @@ impl StoreError {
             Some(refusal) => sort_refusal(refusal, place),
             // A value that the driver cannot encode is a row's fault, not the connection's.
             None if is_encoding(error) => StoreError::Row(chain(error)),
+            // The server is there and is not who it should be, or we are not.
+            None if is_distrust(error) => StoreError::Tls(format!("{place}: {}", chain(error))),
             None => StoreError::Unreachable { place: place.to_owned(), message: chain(error) },
         }
     }
@@ -110,6 +116,19 @@ fn sort_refusal(refusal: &DbError, place: &str) -> StoreError {
 
 fn is_encoding(error: &tokio_postgres::Error) -> bool {
     error.to_string().starts_with("error serializing")
+}
+
+fn is_distrust(error: &tokio_postgres::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(inner) = cause {
+        // An io::Error hides what it carries from `source`.
+        let carried = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if let Some(tls) = carried.and_then(|carried| carried.downcast_ref::<rustls::Error>()) {
+            return matches!(tls, rustls::Error::InvalidCertificate(_));
+        }
+        cause = inner.source();
+    }
+    false
 }
 
 /// An error and its causes, each once.

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use monmon_stage::{
-    DecodeContext, FROM, OpenFuture, OpenStage, STAGE_NAME, Section, StageContext, StageError, StageKind, StageSpec,
+    DecodeContext, FROM, OpenFuture, OpenStage, STAGE_NAME, Section, StageContext, StageError, StageKind,
+    StageSpec,
 };
 use monmon_syntax::{
     Code, Late, Node, NodeSpec, Occurs, OptionSpec, Problem, Problems, ValueKind, format_duration,
@@ -64,10 +65,34 @@ static RETENTION: NodeSpec = NodeSpec {
     help: "how long rows are kept; checked, not applied by this version: nothing is deleted",
     example: r#"retention measurements="30d" minutes="90d" hours="5y""#,
     options: &[
-        OptionSpec { name: "measurements", kind: KEPT, help: "single measurements", example: r#"measurements="30d""#, ..OptionSpec::BLANK },
-        OptionSpec { name: "minutes", kind: KEPT, help: "sums over minutes", example: r#"minutes="90d""#, ..OptionSpec::BLANK },
-        OptionSpec { name: "hours", kind: KEPT, help: "sums over hours", example: r#"hours="5y""#, ..OptionSpec::BLANK },
-        OptionSpec { name: "days", kind: KEPT, help: "sums over days", example: r#"days="10y""#, ..OptionSpec::BLANK },
+        OptionSpec {
+            name: "measurements",
+            kind: KEPT,
+            help: "single measurements",
+            example: r#"measurements="30d""#,
+            ..OptionSpec::BLANK
+        },
+        OptionSpec {
+            name: "minutes",
+            kind: KEPT,
+            help: "sums over minutes",
+            example: r#"minutes="90d""#,
+            ..OptionSpec::BLANK
+        },
+        OptionSpec {
+            name: "hours",
+            kind: KEPT,
+            help: "sums over hours",
+            example: r#"hours="5y""#,
+            ..OptionSpec::BLANK
+        },
+        OptionSpec {
+            name: "days",
+            kind: KEPT,
+            help: "sums over days",
+            example: r#"days="10y""#,
+            ..OptionSpec::BLANK
+        },
     ],
     occurs: Occurs::AtMostOnce,
     ..NodeSpec::BLANK
@@ -210,9 +235,13 @@ fn decode_tls(node: &Node, context: &DecodeContext<'_>, problems: &mut Problems)
     if let (true, false) | (false, true) = pair {
         let (given, other) = if pair.0 { ("cert", "key") } else { ("key", "cert") };
         problems.push(
-            Problem::new(Code::Conflict, node.option_span(given), format!("`{given}` is given without `{other}`"))
-                .label("a client certificate needs both")
-                .help(format!("add {other}=\"service.{other}\"")),
+            Problem::new(
+                Code::Conflict,
+                node.option_span(given),
+                format!("`{given}` is given without `{other}`"),
+            )
+            .label("a client certificate needs both")
+            .help(format!("add {other}=\"service.{other}\"")),
         );
     }
     let verify = node.one_of("verify").and_then(|word| match word.value.as_str() {

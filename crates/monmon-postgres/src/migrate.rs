@@ -61,10 +61,7 @@ pub async fn migrate(target: &Target) -> Result<Vec<Applied>, StoreError> {
 }
 
 /// The schema must be at least as new as this program. A newer one is fine: columns are only ever added.
-pub(crate) async fn check_schema(
-    client: &tokio_postgres::Client,
-    target: &Target,
-) -> Result<(), StoreError> {
+pub(crate) async fn check_schema(client: &tokio_postgres::Client, target: &Target) -> Result<(), StoreError> {
     let needed = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
     match schema_version(client, target).await? {
         Some(version) if version >= needed => Ok(()),
@@ -73,10 +70,7 @@ pub(crate) async fn check_schema(
     }
 }
 
-async fn schema_version(
-    client: &tokio_postgres::Client,
-    target: &Target,
-) -> Result<Option<i32>, StoreError> {
+async fn schema_version(client: &tokio_postgres::Client, target: &Target) -> Result<Option<i32>, StoreError> {
     let sort = |error| StoreError::sort(&error, target.place());
     let row = client
         .query_one("SELECT to_regclass('monmon_schema_version') IS NOT NULL", &[])

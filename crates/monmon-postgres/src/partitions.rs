@@ -81,7 +81,8 @@ mod tests {
 
     #[test]
     fn the_window_has_two_edges() {
-        let window = Window { past: Duration::from_secs(400 * 86_400), future: Duration::from_secs(2 * 86_400) };
+        let window =
+            Window { past: Duration::from_secs(400 * 86_400), future: Duration::from_secs(2 * 86_400) };
         let now: Timestamp = "2026-11-23T12:00:00Z".parse().expect("a time");
         for (at, taken) in [
             ("2026-11-23T12:00:00Z", true),

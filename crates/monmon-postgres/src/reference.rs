@@ -243,7 +243,8 @@ impl Needed<'_> {
             upserts.push(Upsert { table: 2, arrays: check_arrays(rows.collect()) });
         }
         if !self.checks.is_empty() {
-            let rows = self.checks.iter().map(|(id, (check, definition, slot))| (*id, *definition, *check, *slot));
+            let rows =
+                self.checks.iter().map(|(id, (check, definition, slot))| (*id, *definition, *check, *slot));
             upserts.push(Upsert { table: 3, arrays: check_arrays(rows.collect()) });
         }
         if !self.tls.is_empty() {

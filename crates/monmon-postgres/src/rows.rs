@@ -5,7 +5,7 @@ use monmon_model::{Match, Measurement, Rejected, match_id};
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-const FIRST_YEAR: Timestamp = jiff::Timestamp::constant(-62_135_596_800, 0);
+const FIRST_YEAR: Timestamp = Timestamp::constant(-62_135_596_800, 0);
 
 /// The parameters of one statement.
 pub(crate) type Parameters<'a> = Vec<&'a (dyn ToSql + Sync)>;
@@ -230,7 +230,9 @@ pub(crate) fn misfit(measurement: &Measurement) -> Option<String> {
 /// About how many bytes an item takes on the way to the server.
 pub(crate) fn weight(measurement: &Measurement) -> usize {
     let matches: usize = measurement.matches.iter().map(match_weight).sum();
-    400 + measurement.url.len() + measurement.redirects.iter().map(|hop| hop.url.len() + 300).sum::<usize>() + matches
+    400 + measurement.url.len()
+        + measurement.redirects.iter().map(|hop| hop.url.len() + 300).sum::<usize>()
+        + matches
 }
 
 fn match_weight(found: &Match) -> usize {

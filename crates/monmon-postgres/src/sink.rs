@@ -135,7 +135,8 @@ impl Gathered {
         let mut size = 0;
         for envelope in std::mem::take(&mut self.items) {
             let weight = bytes(&envelope);
-            if batch.len() >= shared.settings.batch || (!batch.is_empty() && size + weight > BATCH_BYTES_MAX) {
+            if batch.len() >= shared.settings.batch || (!batch.is_empty() && size + weight > BATCH_BYTES_MAX)
+            {
                 batches.push(std::mem::take(&mut batch));
                 size = 0;
             }

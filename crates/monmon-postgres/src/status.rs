@@ -46,8 +46,11 @@ const QUERY: &str = "
 pub async fn check_states(target: &Target, now: Timestamp) -> Result<Vec<CheckState>, StoreError> {
     let connection = connect(target).await?;
     check_schema(&connection.client, target).await?;
-    let rows =
-        connection.client.query(QUERY, &[&now]).await.map_err(|error| StoreError::sort(&error, target.place()))?;
+    let rows = connection
+        .client
+        .query(QUERY, &[&now])
+        .await
+        .map_err(|error| StoreError::sort(&error, target.place()))?;
     rows.iter().map(state).collect()
 }
 
@@ -69,7 +72,10 @@ fn state(row: &Row) -> Result<CheckState, StoreError> {
         url: row.try_get("url").map_err(bad)?,
         outcome,
         reason: reason.filter(|_| outcome != Outcome::Up),
-        status: row.try_get::<_, Option<i16>>("status").map_err(bad)?.and_then(|status| u16::try_from(status).ok()),
+        status: row
+            .try_get::<_, Option<i16>>("status")
+            .map_err(bad)?
+            .and_then(|status| u16::try_from(status).ok()),
         scheduled_at: row.try_get("scheduled_at").map_err(bad)?,
         total_p50_us: percentile(0),
         total_p95_us: percentile(1),

@@ -21,12 +21,29 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_RETRIES: u32 = 3;
 
 /// Parameters of libpq that ask for nothing here: what they tune does not exist in this client.
-const IGNORED: &[&str] = &["gssencmode", "krbsrvname", "gsslib", "sslcompression", "sslsni", "fallback_application_name"];
+const IGNORED: &[&str] =
+    &["gssencmode", "krbsrvname", "gsslib", "sslcompression", "sslsni", "fallback_application_name"];
 /// Parameters that the driver reads itself.
 const PASSED_ON: &[&str] = &[
-    "application_name", "channel_binding", "client_encoding", "connect_timeout", "dbname", "host", "hostaddr", "keepalives",
-    "keepalives_idle", "keepalives_interval", "keepalives_retries", "load_balance_hosts", "options", "password",
-    "port", "sslnegotiation", "target_session_attrs", "tcp_user_timeout", "user",
+    "application_name",
+    "channel_binding",
+    "client_encoding",
+    "connect_timeout",
+    "dbname",
+    "host",
+    "hostaddr",
+    "keepalives",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_retries",
+    "load_balance_hosts",
+    "options",
+    "password",
+    "port",
+    "sslnegotiation",
+    "target_session_attrs",
+    "tcp_user_timeout",
+    "user",
 ];
 
 /// How much of the server's certificate is checked: libpq's `verify-full`, `verify-ca` and `require`.
@@ -74,8 +91,9 @@ impl Target {
     pub fn parse(url: &str, tls: Option<&TlsFiles>, world: &dyn World) -> Result<Target, StoreError> {
         let (rest, url_tls) = split_parameters(url)?;
         // The driver's own message may quote the URL, so it is not repeated.
-        let mut config = tokio_postgres::Config::from_str(&rest)
-            .map_err(|_| StoreError::BadUrl("expected postgres://user:password@host:port/database".to_owned()))?;
+        let mut config = tokio_postgres::Config::from_str(&rest).map_err(|_| {
+            StoreError::BadUrl("expected postgres://user:password@host:port/database".to_owned())
+        })?;
         if config.get_hosts().is_empty() {
             return Err(StoreError::BadUrl("it names no host".to_owned()));
         }
@@ -251,8 +269,14 @@ mod tests {
     fn urls_are_read_as_libpq_reads_them() {
         let cases = [
             ("postgres://u:p@h:1/d", Ok((SslMode::Prefer, "PostgreSQL at h:1/d"))),
-            ("postgresql://u@h/d?sslmode=require&gssencmode=disable", Ok((SslMode::Require, "PostgreSQL at h:5432/d"))),
-            ("postgres://u:p%40@a:1,b:2/d?sslmode=disable&connect_timeout=3", Ok((SslMode::Disable, "PostgreSQL at a:1,b:2/d"))),
+            (
+                "postgresql://u@h/d?sslmode=require&gssencmode=disable",
+                Ok((SslMode::Require, "PostgreSQL at h:5432/d")),
+            ),
+            (
+                "postgres://u:p%40@a:1,b:2/d?sslmode=disable&connect_timeout=3",
+                Ok((SslMode::Disable, "PostgreSQL at a:1,b:2/d")),
+            ),
             ("postgres://u:sekret@h/d?sslmode=mutual", Err("sslmode `mutual` is none of")),
             ("postgres://u:sekret@h/d?colour=red", Err("the parameter `colour` is not known")),
             ("postgres://u:sekret@h:port/d", Err("expected postgres://")),

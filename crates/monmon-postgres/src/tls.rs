@@ -66,7 +66,9 @@ fn roots(files: &TlsFiles) -> Result<RootCertStore, StoreError> {
             // A system has stray files among its roots; what matters is that some can be used.
             let (added, _) = roots.add_parsable_certificates(found.certs);
             if added == 0 {
-                return Err(StoreError::Tls("this system has no trusted authorities; name some with `ca`".to_owned()));
+                return Err(StoreError::Tls(
+                    "this system has no trusted authorities; name some with `ca`".to_owned(),
+                ));
             }
         }
     }

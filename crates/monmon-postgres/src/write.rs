@@ -33,9 +33,8 @@ pub(crate) struct Statements {
 
 impl Statements {
     pub(crate) async fn prepare(client: &Client, place: &str) -> Result<Statements, StoreError> {
-        let prepare = async |sql: String| {
-            client.prepare(&sql).await.map_err(|error| StoreError::sort(&error, place))
-        };
+        let prepare =
+            async |sql: String| client.prepare(&sql).await.map_err(|error| StoreError::sort(&error, place));
         let mut upserts = Vec::new();
         for sql in UPSERTS {
             upserts.push(prepare(sql.to_owned()).await?);

@@ -156,7 +156,7 @@ impl Writer {
                 }
                 StoreError::Partition(_) => return Ok(Some(error)),
                 // The login worked once: a password or a certificate is being changed, and will be right again.
-                StoreError::Unreachable { .. } | StoreError::Credentials { .. } => {
+                StoreError::Unreachable { .. } | StoreError::Credentials { .. } | StoreError::Tls(_) => {
                     // Whatever the session was in the middle of, a new one begins clean.
                     self.session = None;
                     self.shared.context.counters.add_retries(1);
@@ -207,10 +207,11 @@ impl Writer {
         }
         self.session = None;
         let bound = self.shared.target.connect_timeout + ANSWER_SLACK;
-        let session = tokio::time::timeout(bound, self.open()).await.map_err(|_| StoreError::Unreachable {
-            place: self.shared.target.place().to_owned(),
-            message: format!("no session within {bound:?}"),
-        })??;
+        let session =
+            tokio::time::timeout(bound, self.open()).await.map_err(|_| StoreError::Unreachable {
+                place: self.shared.target.place().to_owned(),
+                message: format!("no session within {bound:?}"),
+            })??;
         // Another server may have answered, with other partitions.
         self.days.forget();
         self.session = Some(session);

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use monmon_model::{
-    Certificate, Check, Failure, FailureKind, Match, MatchStatus, Measurement, Outcome, Phase, Prober, Timings, Tls,
-    check_id, measurement_id,
+    Certificate, Check, Failure, FailureKind, Match, MatchStatus, Measurement, Outcome, Phase, Prober,
+    Timings, Tls, check_id, measurement_id,
 };
 use monmon_postgres::{SINK, Target, migrate};
 use monmon_stage::{
-    Ack, AckTracker, Batch, Clock, DecodeContext, Emitter, Envelope, Mode, OpenStage, ProberIdentity, StageContext,
-    StageCounters, StageError, StageSpec, SystemWorld, inlet,
+    Ack, AckTracker, Batch, Clock, DecodeContext, Emitter, Envelope, Mode, OpenStage, ProberIdentity,
+    StageContext, StageCounters, StageError, StageSpec, SystemWorld, inlet,
 };
 use monmon_syntax::{FileId, MemoryLoader, Problems, SourceMap, parse, read};
 use tokio::sync::watch;
@@ -59,6 +59,11 @@ impl Store {
         Store { url, client, schema }
     }
 
+    /// The URL with more parameters.
+    pub(crate) fn url_with(&self, parameters: &str) -> String {
+        format!("{}&{parameters}", self.url)
+    }
+
     pub(crate) async fn migrated() -> Store {
         let store = Store::empty().await;
         migrate(&store.target()).await.expect("migrations");
@@ -85,7 +90,8 @@ pub(crate) fn with_schema(url: &str, schema: &str) -> String {
 }
 
 pub(crate) async fn client(url: &str) -> tokio_postgres::Client {
-    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.expect("a connection");
+    let (client, connection) =
+        tokio_postgres::connect(url, tokio_postgres::NoTls).await.expect("a connection");
     spawn(async move { drop(connection.await) });
     client
 }
@@ -229,6 +235,17 @@ pub(crate) struct Running {
     book: Arc<Book>,
     tokens: u64,
     task: JoinHandle<Result<(), StageError>>,
+}
+
+/// Waits until something holds that no channel tells of.
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    for _ in 0..6_000 {
+        if holds().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("{what} has not come about in 30 s");
 }
 
 /// A spec from the inside of its node, and the codes of what was wrong.

@@ -1,0 +1,10 @@
+//! The sink, the migrations and the views on a real server: `cargo xtask test` starts it and says where it is.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod faults;
+mod schema;
+mod stored;
+mod tls;
+mod views;

@@ -1,0 +1,140 @@
+//! Migrations, by monmon and by psql; the functions over ids; partitions.
+
+use std::path::Path;
+use std::process::Command;
+
+use monmon_postgres::migrate;
+use monmon_syntax::{Code, Severity};
+
+use crate::support::{Running, Store, spec};
+
+#[tokio::test]
+async fn migrating_twice_changes_nothing() {
+    let store = Store::empty().await;
+    let applied = migrate(&store.target()).await.expect("migrated");
+    let versions: Vec<i32> = applied.iter().map(|applied| applied.version).collect();
+    assert_eq!(versions, [1, 2, 3]);
+    assert_eq!(migrate(&store.target()).await.expect("nothing to do"), []);
+    assert_eq!(store.count("monmon_schema_version").await, 3);
+    store.gone().await;
+}
+
+#[tokio::test]
+async fn many_migrate_at_once_and_each_step_is_applied_once() {
+    let store = Store::empty().await;
+    let target = store.target();
+    let (a, b, c, d) = tokio::join!(migrate(&target), migrate(&target), migrate(&target), migrate(&target));
+    let applied: usize = [a, b, c, d].into_iter().map(|applied| applied.expect("migrated").len()).sum();
+    assert_eq!(applied, 3);
+    store.gone().await;
+}
+
+#[tokio::test]
+async fn psql_applies_the_files_too() {
+    let store = Store::empty().await;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sql/postgres");
+    let mut files: Vec<_> =
+        std::fs::read_dir(folder).expect("the folder").map(|entry| entry.expect("a file").path()).collect();
+    files.sort();
+    for _ in 0..2 {
+        for file in &files {
+            let output = Command::new("psql")
+                .args(["-qX", "-v", "ON_ERROR_STOP=1", "-d", &store.url, "-f"])
+                .arg(file)
+                .output()
+                .expect("psql runs");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+    assert_eq!(migrate(&store.target()).await.expect("nothing to do"), []);
+    store.gone().await;
+}
+
+#[tokio::test]
+async fn every_table_and_column_is_explained() {
+    let store = Store::migrated().await;
+    let rows = store
+        .client
+        .query(
+            "SELECT c.relname || '.' || coalesce(a.attname, '') FROM pg_class c
+             JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = $1
+             LEFT JOIN LATERAL (SELECT attname, attnum FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0
+                                UNION ALL SELECT '', 0) a ON true
+             WHERE c.relkind IN ('r', 'p', 'v') AND NOT c.relispartition
+               AND col_description(c.oid, a.attnum) IS NULL AND (a.attnum > 0 OR obj_description(c.oid) IS NULL)",
+            &[&store.schema],
+        )
+        .await
+        .expect("the catalogue");
+    let bare: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    assert_eq!(bare, [""; 0], "without a comment");
+    store.gone().await;
+}
+
+#[tokio::test]
+async fn ids_and_instants() {
+    let store = Store::migrated().await;
+    let row = store
+        .client
+        .query_one(
+            "SELECT monmon_uuid_floor('2026-11-23T12:00:07.250999Z')::text,
+                    monmon_uuid_time('01a20a60-8f2e-74fb-92fe-0191c3bea848') = '2026-11-23T12:00:07.250Z',
+                    (SELECT count(*) FROM generate_series(0, 100000) ms
+                     WHERE monmon_uuid_time(monmon_uuid_floor(timestamptz '2026-11-23Z' + ms * interval '1 ms'))
+                           <> timestamptz '2026-11-23Z' + ms * interval '1 ms')",
+            &[],
+        )
+        .await
+        .expect("functions");
+    assert_eq!(row.get::<_, String>(0), "01a20a60-8f2e-7000-8000-000000000000");
+    assert!(row.get::<_, bool>(1));
+    assert_eq!(row.get::<_, i64>(2), 0, "the way there and back is exact to the millisecond");
+    store.gone().await;
+}
+
+#[tokio::test]
+async fn partitions_are_made_once_by_any_number_of_callers() {
+    let store = Store::migrated().await;
+    let clients = futures_util::future::join_all((0..4).map(|_| crate::support::client(&store.url))).await;
+    let made =
+        futures_util::future::join_all(clients.iter().map(|client| {
+            client.query_one("SELECT monmon_create_partitions('2030-01-01', '2030-01-10')", &[])
+        }))
+        .await;
+    let made: i32 = made.into_iter().map(|row| row.expect("made").get::<_, i32>(0)).sum();
+    assert_eq!(made, 20, "ten days, two tables");
+    let refused =
+        store.client.execute("SELECT monmon_create_partitions('2030-01-01', '2040-01-01')", &[]).await;
+    assert!(refused.is_err(), "a slip of the keyboard does not make thousands");
+    store.gone().await;
+}
+
+#[tokio::test]
+async fn a_missing_schema_is_an_error_that_names_the_command() {
+    let store = Store::empty().await;
+    let (result, _, _) = Running::new(&format!("url \"{}\"", store.url)).await.end().await;
+    let error = result.expect_err("no tables");
+    assert!(!error.is_transient());
+    assert!(
+        error.help_text().is_some_and(|help| help.contains("monmon db migrate --store URL")),
+        "{error:?}"
+    );
+    let (result, _, _) = Running::new(&format!("url \"{}\"\nmigrate #true", store.url)).await.end().await;
+    result.expect("migrated by the sink");
+    assert_eq!(store.count("monmon_schema_version").await, 3);
+    store.gone().await;
+}
+
+#[test]
+fn retention_is_checked_and_not_applied() {
+    let url = r#"url "postgres://u:sekret@h/d""#;
+    let (spec, problems) = spec(&format!(r#"{url}; retention measurements="30d" minutes="90d" hours="5y""#));
+    let codes: Vec<_> = problems.iter().map(|problem| (problem.code, problem.severity)).collect();
+    assert_eq!(codes, [(Code::NotApplied, Severity::Warning)]);
+    let shown = format!("{} {spec:?}", spec.describe());
+    assert!(!shown.contains("sekret") && shown.contains("***"), "{shown}");
+    let (_, problems) = crate::support::spec(&format!(r#"{url}; retention measurements="30d" minutes="7d""#));
+    assert!(problems.has_errors(), "minutes are made of measurements");
+    let (_, problems) = crate::support::spec(&format!(r#"{url}; tls cert="service.cert""#));
+    assert!(problems.has_errors(), "a certificate without its key");
+}
