@@ -1,1 +1,15 @@
 //! The sqlite sink, its migrations, and reading the store back.
+
+mod database;
+mod error;
+mod kind;
+mod reference;
+mod rows;
+mod sink;
+mod status;
+mod store;
+
+pub use database::migrate;
+pub use error::{StoreError, StoreErrorKind};
+pub use kind::SINK;
+pub use status::check_states;

@@ -1,0 +1,198 @@
+//! The rows that measurements refer to: probers, boots, checks, their definitions, TLS facts. There are few of them and
+//! they seldom change, so the writer remembers what it has stored.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use monmon_model::{Check, Measurement, Prober, Tls};
+use rusqlite::{Connection, params};
+use serde_json::json;
+use uuid::{Uuid, uuid};
+
+use crate::rows::{id_text, instant, long};
+
+/// Namespace of the ids in `monmon_tls`; sql/postgres/0001_tables.sql tells how they are made.
+const TLS_NAMESPACE: Uuid = uuid!("6d6f6e6d-6f6e-8000-8000-000000746c73");
+/// How many rows of a kind are remembered. Past it all are forgotten, which costs a few needless upserts.
+const REMEMBERED_MAX: usize = 200_000;
+
+const PROBER: &str = "INSERT INTO monmon_prober (id, name, location, first_seen_at) VALUES (?1, ?2, ?3, ?4) \
+    ON CONFLICT (id) DO UPDATE SET name = excluded.name, location = excluded.location, \
+        first_seen_at = min(monmon_prober.first_seen_at, excluded.first_seen_at)";
+
+const BOOT: &str = "INSERT INTO monmon_boot (id, prober_id, first_seen_at) VALUES (?1, ?2, ?3) \
+    ON CONFLICT (id) DO UPDATE SET first_seen_at = min(monmon_boot.first_seen_at, excluded.first_seen_at)";
+
+const DEFINITION: &str = "INSERT INTO monmon_check_definition \
+        (id, check_id, pipeline, source, name, method, url, interval_us, timeout_us, labels, first_seen_at) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) \
+    ON CONFLICT (id) DO UPDATE SET \
+        first_seen_at = min(monmon_check_definition.first_seen_at, excluded.first_seen_at)";
+
+const CHECK: &str = "INSERT INTO monmon_check \
+        (definition_id, id, pipeline, source, name, method, url, interval_us, timeout_us, labels, defined_at) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) \
+    ON CONFLICT (id) DO UPDATE SET definition_id = excluded.definition_id, pipeline = excluded.pipeline, \
+        source = excluded.source, name = excluded.name, method = excluded.method, url = excluded.url, \
+        interval_us = excluded.interval_us, timeout_us = excluded.timeout_us, labels = excluded.labels, \
+        defined_at = excluded.defined_at \
+    WHERE excluded.defined_at >= monmon_check.defined_at \
+      AND excluded.definition_id <> monmon_check.definition_id";
+
+const TLS: &str = "INSERT INTO monmon_tls \
+        (id, version, cipher, verified, certificate_subject, certificate_issuer, certificate_not_before, \
+         certificate_not_after) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING";
+
+/// What the writer knows to be stored, or to be in the transaction that is open: it forgets all when that fails.
+#[derive(Default)]
+pub(crate) struct Remembered {
+    probers: HashMap<Uuid, (Arc<Prober>, Timestamp)>,
+    boots: HashMap<Uuid, Timestamp>,
+    /// By check: its definition that was met last.
+    definitions: HashMap<Uuid, Definition>,
+    /// By check: what its last handshake agreed on.
+    tls: HashMap<Uuid, (Tls, Uuid)>,
+}
+
+struct Definition {
+    check: Arc<Check>,
+    id: Uuid,
+    first: Timestamp,
+}
+
+/// The ids that a measurement's row holds.
+pub(crate) struct References {
+    pub(crate) definition: Uuid,
+    pub(crate) tls: Option<Uuid>,
+}
+
+impl Remembered {
+    /// Stores what a measurement refers to, as far as it is not known to be stored. Measurements come in the order of
+    /// their slots within a batch.
+    pub(crate) fn store(
+        &mut self,
+        connection: &Connection,
+        measurement: &Measurement,
+    ) -> rusqlite::Result<References> {
+        self.store_prober(connection, measurement)?;
+        let definition = self.store_check(connection, measurement)?;
+        let tls = match &measurement.tls {
+            Some(tls) => Some(self.store_tls(connection, measurement.check.id, tls)?),
+            None => None,
+        };
+        Ok(References { definition, tls })
+    }
+
+    fn store_prober(&mut self, connection: &Connection, measurement: &Measurement) -> rusqlite::Result<()> {
+        let Measurement { prober, scheduled_at: slot, .. } = measurement;
+        let known = self.probers.get(&prober.id);
+        if known.is_none_or(|(known, first)| slot < first || !same_prober(known, prober)) {
+            let first = known.map_or(*slot, |(_, first)| *first.min(slot));
+            let row = params![id_text(prober.id), prober.name, prober.location, instant(*slot)];
+            connection.prepare_cached(PROBER)?.execute(row)?;
+            remember(&mut self.probers, prober.id, (prober.clone(), first));
+        }
+        if self.boots.get(&prober.boot).is_none_or(|first| slot < first) {
+            let row = params![id_text(prober.boot), id_text(prober.id), instant(*slot)];
+            connection.prepare_cached(BOOT)?.execute(row)?;
+            remember(&mut self.boots, prober.boot, *slot);
+        }
+        Ok(())
+    }
+
+    fn store_check(&mut self, connection: &Connection, measurement: &Measurement) -> rusqlite::Result<Uuid> {
+        let Measurement { check, scheduled_at: slot, .. } = measurement;
+        let known = self
+            .definitions
+            .get(&check.id)
+            .filter(|known| Arc::ptr_eq(&known.check, check) || known.check == *check);
+        if let Some(known) = known.filter(|known| known.first <= *slot) {
+            return Ok(known.id);
+        }
+        let id = known.map_or_else(|| definition_id(check), |known| known.id);
+        put_check(connection, DEFINITION, [id, check.id], check, *slot)?;
+        put_check(connection, CHECK, [id, check.id], check, *slot)?;
+        remember(&mut self.definitions, check.id, Definition { check: check.clone(), id, first: *slot });
+        Ok(id)
+    }
+
+    fn store_tls(&mut self, connection: &Connection, check: Uuid, tls: &Tls) -> rusqlite::Result<Uuid> {
+        if let Some((known, id)) = self.tls.get(&check)
+            && known == tls
+        {
+            return Ok(*id);
+        }
+        let id = tls_id(tls);
+        let certificate = tls.certificate.as_ref();
+        connection.prepare_cached(TLS)?.execute(params![
+            id_text(id),
+            tls.version,
+            tls.cipher,
+            tls.verified,
+            certificate.map(|certificate| &certificate.subject),
+            certificate.map(|certificate| &certificate.issuer),
+            certificate.map(|certificate| instant(certificate.not_before)),
+            certificate.map(|certificate| instant(certificate.not_after)),
+        ])?;
+        remember(&mut self.tls, check, (tls.clone(), id));
+        Ok(id)
+    }
+}
+
+fn remember<K: Eq + Hash, V>(map: &mut HashMap<K, V>, key: K, value: V) {
+    if map.len() >= REMEMBERED_MAX {
+        map.clear();
+    }
+    map.insert(key, value);
+}
+
+fn same_prober(one: &Prober, other: &Prober) -> bool {
+    one.name == other.name && one.location == other.location
+}
+
+/// A row of `monmon_check` or `monmon_check_definition`, which differ in their first two columns' order and last's name.
+fn put_check(
+    connection: &Connection,
+    statement: &str,
+    ids: [Uuid; 2],
+    check: &Check,
+    slot: Timestamp,
+) -> rusqlite::Result<()> {
+    connection.prepare_cached(statement)?.execute(params![
+        id_text(ids[0]),
+        id_text(ids[1]),
+        check.pipeline,
+        check.source,
+        check.name,
+        check.method,
+        check.url,
+        long(check.interval_us),
+        long(check.timeout_us),
+        json!(check.labels).to_string(),
+        instant(slot),
+    ])?;
+    Ok(())
+}
+
+fn definition_id(check: &Check) -> Uuid {
+    let Check { id, name, pipeline, source, method, url, interval_us, timeout_us, labels } = check;
+    let content = json!([pipeline, source, name, method, url, interval_us, timeout_us, labels]);
+    Uuid::new_v5(id, content.to_string().as_bytes())
+}
+
+fn tls_id(tls: &Tls) -> Uuid {
+    let certificate = tls.certificate.as_ref();
+    let content = json!([
+        tls.version,
+        tls.cipher,
+        tls.verified,
+        certificate.map(|certificate| &certificate.subject),
+        certificate.map(|certificate| &certificate.issuer),
+        certificate.map(|certificate| certificate.not_before.as_microsecond()),
+        certificate.map(|certificate| certificate.not_after.as_microsecond()),
+    ]);
+    Uuid::new_v5(&TLS_NAMESPACE, content.to_string().as_bytes())
+}

@@ -1,0 +1,145 @@
+//! Measurements, matches and dead letters as rows.
+
+use jiff::Timestamp;
+use monmon_model::{Match, Measurement, Rejected, match_id};
+use rusqlite::{Connection, params};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::reference::References;
+
+const MEASUREMENT: &str = "INSERT INTO monmon_measurement \
+        (id, check_id, definition_id, boot_id, scheduled_at, started_at, seq, body_bytes, total_us, dns_us, \
+         connect_us, tls_us, wait_us, transfer_us, attempt, status, body_truncated, outcome, http_version, \
+         remote_addr, tls_id, method, url, reason_kind, reason_name, reason_message, error_kind, error_phase, \
+         error_message, redirects) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, \
+        ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30) \
+    ON CONFLICT DO NOTHING";
+
+const MATCH: &str = "INSERT INTO monmon_match \
+        (id, measurement_id, name, stage, kind, status, found, message, \"values\") \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING";
+
+const DEAD_LETTER: &str = "INSERT INTO monmon_dead_letter \
+        (id, reason, message, pipeline, source, topic, kafka_partition, kafka_offset, occurred_at, key, bytes) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT DO NOTHING";
+
+/// Whether a measurement was new. One that is there already stays as it is, with its matches.
+pub(crate) fn put_measurement(
+    connection: &Connection,
+    measurement: &Measurement,
+    references: &References,
+) -> rusqlite::Result<bool> {
+    let check = &measurement.check;
+    let timings = &measurement.timings;
+    let reason = measurement.reason.as_ref();
+    let error = measurement.error.as_ref();
+    let said = error.map(|error| error.message.as_str());
+    let id = id_text(measurement.id);
+    let added = connection.prepare_cached(MEASUREMENT)?.execute(params![
+        id,
+        id_text(check.id),
+        id_text(references.definition),
+        id_text(measurement.prober.boot),
+        instant(measurement.scheduled_at),
+        measurement.started_at.map(instant),
+        long(measurement.seq),
+        measurement.body_bytes.map(long),
+        long(timings.total_us),
+        timings.dns_us.map(long),
+        timings.connect_us.map(long),
+        timings.tls_us.map(long),
+        timings.wait_us.map(long),
+        timings.transfer_us.map(long),
+        measurement.attempt,
+        measurement.status,
+        measurement.body_truncated,
+        measurement.outcome.as_str(),
+        measurement.http_version,
+        measurement.remote_addr,
+        references.tls.map(id_text),
+        Some(&measurement.method).filter(|method| **method != check.method),
+        Some(&measurement.url).filter(|url| **url != check.url),
+        reason.map(|reason| reason.kind()),
+        reason.and_then(|reason| reason.name()),
+        reason.map(|reason| reason.message()).filter(|message| Some(*message) != said),
+        error.map(|error| error.kind.as_str()),
+        error.map(|error| error.phase.as_str()),
+        said,
+        (!measurement.redirects.is_empty()).then(|| json_text(&measurement.redirects)),
+    ])?;
+    if added == 0 {
+        return Ok(false);
+    }
+    for found in &measurement.matches {
+        put_match(connection, measurement, &id, found)?;
+    }
+    Ok(true)
+}
+
+fn put_match(
+    connection: &Connection,
+    measurement: &Measurement,
+    measurement_id: &str,
+    found: &Match,
+) -> rusqlite::Result<()> {
+    let id = match_id(measurement.id, measurement.scheduled_at, &found.stage, &found.name);
+    connection.prepare_cached(MATCH)?.execute(params![
+        id_text(id),
+        measurement_id,
+        found.name,
+        found.stage,
+        found.kind,
+        found.status.as_str(),
+        found.found,
+        found.message,
+        (!found.values.is_empty()).then(|| json_text(&found.values)),
+    ])?;
+    Ok(())
+}
+
+pub(crate) fn put_dead_letter(connection: &Connection, rejected: &Rejected) -> rusqlite::Result<()> {
+    let origin = &rejected.origin;
+    connection.prepare_cached(DEAD_LETTER)?.execute(params![
+        id_text(rejected.id),
+        rejected.reason.as_str(),
+        rejected.message,
+        origin.pipeline,
+        origin.source,
+        origin.topic,
+        origin.partition,
+        origin.offset,
+        instant(rejected.at),
+        rejected.key,
+        rejected.bytes,
+    ])?;
+    Ok(())
+}
+
+/// What in a measurement no row can hold, if there is something.
+pub(crate) fn misfit(measurement: &Measurement) -> Option<String> {
+    let check = &measurement.check;
+    let counts = [measurement.seq, check.interval_us, check.timeout_us, measurement.timings.total_us];
+    let more = measurement.timings.phases().into_iter().flatten().chain(measurement.body_bytes);
+    let count = counts.into_iter().chain(more).find(|count| i64::try_from(*count).is_err())?;
+    Some(format!("the number {count} is larger than {}", i64::MAX))
+}
+
+/// A number that [`misfit`] has looked at.
+pub(crate) fn long(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+pub(crate) fn id_text(id: Uuid) -> String {
+    id.hyphenated().to_string()
+}
+
+/// With six digits, so that texts sort as instants do.
+pub(crate) fn instant(at: Timestamp) -> String {
+    format!("{at:.6}")
+}
+
+fn json_text<T: Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("the model's types have string keys only")
+}

@@ -1,0 +1,149 @@
+//! The running sink: gathers a batch, stores it, acks it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use monmon_stage::{Backoff, Batch, Inlet, Sink, StageContext, StageError};
+use tokio::task::JoinError;
+use tokio::time::{Instant, sleep, timeout_at};
+use tracing::{info, warn};
+
+use crate::database::Synchronous;
+use crate::error::{StoreError, StoreErrorKind};
+use crate::store::{Store, Tally};
+
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// Items that one transaction holds, beyond which it takes no further batch.
+    pub(crate) batch: usize,
+    pub(crate) linger: Duration,
+    pub(crate) synchronous: Synchronous,
+}
+
+pub(crate) struct SqliteSink {
+    store: Store,
+    settings: Settings,
+    context: StageContext,
+    backoff: Backoff,
+    /// Whether the last try failed and this was said.
+    troubled: bool,
+}
+
+impl SqliteSink {
+    /// Opens the file; one that is locked or on a full disk is waited for, unless the run should fail fast.
+    pub(crate) async fn open(
+        path: PathBuf,
+        settings: Settings,
+        context: StageContext,
+    ) -> Result<SqliteSink, StageError> {
+        let mut backoff = Backoff::new(seed(&context));
+        let mut troubled = false;
+        loop {
+            let (path, synchronous) = (path.clone(), settings.synchronous);
+            let opened = tokio::task::spawn_blocking(move || Store::open(path, synchronous)).await;
+            match opened.map_err(ended)? {
+                Ok(store) => return Ok(SqliteSink { store, settings, context, backoff, troubled }),
+                Err(error) if error.is_transient() && !context.fail_fast => {
+                    report(&context, &error, &mut troubled);
+                    let wait = backoff.wait();
+                    tokio::select! {
+                        () = sleep(wait) => {}
+                        () = context.stop.cancelled() => return Err(error.into()),
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Stores a batch, however long it takes. Cancelling this fails the acks, since it drops them.
+    async fn store(mut self, mut batch: Batch) -> Result<SqliteSink, StageError> {
+        loop {
+            let SqliteSink { mut store, settings, context, mut backoff, mut troubled } = self;
+            let writing = tokio::task::spawn_blocking(move || {
+                let written = store.write(&batch);
+                (store, batch, written)
+            });
+            let written;
+            (store, batch, written) = writing.await.map_err(ended)?;
+            match written {
+                Ok(tally) => {
+                    if troubled {
+                        info!(stage = %context.stage, "the database takes measurements again");
+                    }
+                    deliver(&context, tally, batch);
+                    backoff.reset();
+                    return Ok(SqliteSink { store, settings, context, backoff, troubled: false });
+                }
+                // A path that could be opened before may be so again.
+                Err(error) if error.is_transient() || error.kind() == StoreErrorKind::CannotOpen => {
+                    report(&context, &error, &mut troubled);
+                    context.counters.add_retries(1);
+                    sleep(backoff.wait()).await;
+                }
+                Err(error) => {
+                    context.counters.add_failed(batch.len() as u64);
+                    return Err(error.into());
+                }
+            }
+            self = SqliteSink { store, settings, context, backoff, troubled };
+        }
+    }
+}
+
+#[async_trait]
+impl Sink for SqliteSink {
+    async fn run(self: Box<Self>, mut input: Inlet) -> Result<(), StageError> {
+        let mut sink = *self;
+        while let Some(batch) = gather(&mut input, sink.settings.batch, sink.settings.linger).await {
+            sink.context.counters.add_received(batch.len() as u64);
+            sink = sink.store(batch).await?;
+        }
+        // Closing moves the log into the file, which may take a while.
+        tokio::task::spawn_blocking(move || drop(sink.store)).await.map_err(ended)
+    }
+}
+
+/// The next items to store in one transaction; `None` at the end.
+async fn gather(input: &mut Inlet, full: usize, linger: Duration) -> Option<Batch> {
+    let mut batch = input.recv().await?;
+    let until = Instant::now() + linger;
+    while batch.len() < full {
+        let more = match input.try_recv() {
+            Some(more) => more,
+            None => match timeout_at(until, input.recv()).await {
+                Ok(Some(more)) => more,
+                Ok(None) | Err(_) => break,
+            },
+        };
+        batch.extend(more);
+    }
+    Some(batch)
+}
+
+fn deliver(context: &StageContext, tally: Tally, batch: Batch) {
+    let counters = &context.counters;
+    counters.add_delivered(batch.len() as u64);
+    counters.add_duplicates(tally.duplicates);
+    counters.add_rejected(tally.rejected);
+    batch.into_iter().for_each(|envelope| envelope.ack.deliver());
+}
+
+/// Says once that something is wrong.
+fn report(context: &StageContext, error: &StoreError, troubled: &mut bool) {
+    if !*troubled {
+        let cause = std::error::Error::source(error).map(ToString::to_string);
+        warn!(stage = %context.stage, %error, cause, "nothing can be stored; trying again until it can");
+        *troubled = true;
+    }
+}
+
+fn ended(error: JoinError) -> StageError {
+    StageError::permanent("the writing thread ended").caused_by(error)
+}
+
+/// Sets the waits of several processes apart.
+fn seed(context: &StageContext) -> u64 {
+    u64::from(std::process::id()) ^ context.clock.now().as_nanosecond() as u64
+}
