@@ -159,7 +159,6 @@ impl Writer {
                 StoreError::Unreachable { .. } | StoreError::Credentials { .. } | StoreError::Tls(_) => {
                     // Whatever the session was in the middle of, a new one begins clean.
                     self.session = None;
-                    self.shared.context.counters.add_retries(1);
                     self.wait(&error).await;
                 }
                 error => return Err(error.into()),
@@ -228,6 +227,7 @@ impl Writer {
 
     async fn wait(&mut self, error: &StoreError) {
         self.shared.say_waiting(error);
+        self.shared.context.counters.add_retries(1);
         tokio::time::sleep(self.backoff.wait()).await;
     }
 

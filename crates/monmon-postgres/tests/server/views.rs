@@ -144,7 +144,10 @@ async fn the_views_read_by_the_indexes() {
     place.client.batch_execute("ANALYZE").await.expect("analysed");
     let state = plan(&place, "SELECT * FROM monmon_check_state").await;
     let index = state.contains("monmon_measurement_20261123_check_id_id_idx");
-    assert!(index && !state.contains("Seq Scan on monmon_measurement_2"), "{state}");
+    // Partitions without a row are as well read whole.
+    let scans =
+        ["20261122", "20261123"].map(|day| state.contains(&format!("Seq Scan on monmon_measurement_{day}")));
+    assert!(index && scans == [false; 2], "{state}");
     let day = plan(&place, "SELECT * FROM monmon_uptime_day WHERE day = '2026-11-22'").await;
     // The other day is looked into for the first and the last slot of each check, one row each, and no further.
     let read: Vec<&str> = day
