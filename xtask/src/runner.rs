@@ -61,7 +61,7 @@ impl Runner {
     /// What it prints, or nothing where it fails.
     pub(crate) fn answer(&self, command: &mut Command) -> Option<String> {
         let output = command.stdin(Stdio::null()).process_group(0).output().ok()?;
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
     }
 
     /// Waits, unless interrupted.

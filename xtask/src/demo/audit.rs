@@ -31,7 +31,8 @@ pub(super) fn compare(demo: &Demo<'_>) -> Result<(), Failure> {
         let options =
             ["--topic", TOPIC, "--from-beginning", "--max-messages", &count, "--timeout-ms", "20000"];
         let mut read = tool(demo, "consumer.ConsoleConsumer", &options);
-        demo.runner.run("read Kafka", read.stdout(file))?;
+        let remarks = File::create(demo.log("kafka")).map_err(Failure::io("writing a log"))?;
+        demo.runner.run("read Kafka", read.stdout(file).stderr(remarks))?;
     }
     let load = LOAD.replace("@FILE@", &path.display().to_string().replace('\'', "''"));
     let loaded = demo.folder().join("load.sql");
