@@ -164,7 +164,9 @@ impl Resolving<'_> {
 
     /// `from="a,b"`, each name with its own place.
     fn inputs(&mut self, node: &Node) -> Vec<Spanned<String>> {
-        let Some(from) = node.text("from") else { return Vec::new() };
+        // A source has no such option.
+        let from = node.spec.option("from").and_then(|option| node.text(option.name));
+        let Some(from) = from else { return Vec::new() };
         let mut inputs: Vec<Spanned<String>> = Vec::new();
         let written = self.loaded.sources.text(from.span).unwrap_or_default();
         let mut at = 0;

@@ -21,7 +21,11 @@ struct Kept {
 }
 
 /// The prober's identity; its id is made if there is none yet.
-pub(crate) fn identity(args: &ProberArgs, home: Option<&str>, state_home: Option<&str>) -> Result<ProberIdentity, String> {
+pub(crate) fn identity(
+    args: &ProberArgs,
+    home: Option<&str>,
+    state_home: Option<&str>,
+) -> Result<ProberIdentity, String> {
     let folder = folder(args, home, state_home)?;
     let id = kept_id(&folder).map_err(|error| {
         format!(
@@ -44,7 +48,9 @@ fn folder(args: &ProberArgs, home: Option<&str>, state_home: Option<&str>) -> Re
         (Some(folder), _, _) => Ok(folder.clone()),
         (None, Some(state), _) if Path::new(state).is_absolute() => Ok(Path::new(state).join("monmon")),
         (None, _, Some(home)) => Ok(Path::new(home).join(".local/state/monmon")),
-        (None, _, None) => Err("there is no home folder to keep the prober's id in; --state-dir names one".to_owned()),
+        (None, _, None) => {
+            Err("there is no home folder to keep the prober's id in; --state-dir names one".to_owned())
+        }
     }
 }
 
@@ -53,9 +59,9 @@ fn kept_id(folder: &Path) -> io::Result<Uuid> {
     loop {
         match fs::read_to_string(&path) {
             Ok(text) => {
-                return serde_json::from_str::<Kept>(&text)
-                    .map(|kept| kept.id)
-                    .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display())));
+                return serde_json::from_str::<Kept>(&text).map(|kept| kept.id).map_err(|error| {
+                    io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display()))
+                });
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),

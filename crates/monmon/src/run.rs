@@ -82,7 +82,9 @@ fn load(args: &RunArgs) -> Option<Loaded> {
             (Some(loaded), Some(plan)) => {
                 if loaded.sources.iter().any(|(name, _)| *name == plan.pipeline) {
                     let message = format!("two of the files name their pipeline `{}`", plan.pipeline);
-                    logs::say(&format!("monmon: {message}; ids of checks are made from it, so each needs its own"));
+                    logs::say(&format!(
+                        "monmon: {message}; ids of checks are made from it, so each needs its own"
+                    ));
                     return None;
                 }
                 loaded.sources.push((plan.pipeline.clone(), front.sources));

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use monmon_model::CheckState;
+use monmon_stage::{Clock, SystemClock};
 use monmon_syntax::printable;
 
 use crate::cli::{StatusArgs, StatusFormat};
@@ -40,12 +41,13 @@ pub(crate) async fn status(args: &StatusArgs) -> Exit {
 }
 
 async fn read(url: &str) -> Result<Vec<CheckState>, String> {
+    let now = SystemClock.now();
     let mut states = match store::parse(url)? {
-        Store::Postgres(target) => {
-            monmon_postgres::check_states(&target).await.map_err(|error| explained(&error, error.help()))?
-        }
+        Store::Postgres(target) => monmon_postgres::check_states(&target, now)
+            .await
+            .map_err(|error| explained(&error, error.help()))?,
         Store::Sqlite(path) => {
-            monmon_sqlite::check_states(&path).map_err(|error| explained(&error, error.help()))?
+            monmon_sqlite::check_states(&path, now).map_err(|error| explained(&error, error.help()))?
         }
     };
     states.sort_by(|a, b| (&a.pipeline, &a.source, &a.name).cmp(&(&b.pipeline, &b.source, &b.name)));
