@@ -30,6 +30,7 @@ cases! {
     stray_brace "sources {\n    http \"s\"\n}\n}\nsinks {\n    kafka \"k\" brokers=\"b\" topic=\"t\"\n}\n";
     unclosed_block "sources {\n    http \"s\" {\n        check \"a\" \"https://a.example/\"\n\nsinks {\n    kafka \"k\" brokers=\"b\" topic=\"t\"\n}\n";
     unclosed_inner "sources {\n    http \"s\" {\n        check \"a\" \"https://a.example/\"\n}\nsinks {\n    kafka \"k\" brokers=\"b\" topic=\"t\"\n}\n";
+    unclosed_without_indentation "sources {\nhttp \"s\" {\ncheck \"a\" \"https://a.example/\"\ncheck \"b\" \"https://b.example/\"\n}\n";
     brace_on_its_own_line "sources\n{\n    http \"s\"\n    {\n        check \"a\" \"https://a.example/\" intervall=\"1m\"\n    }\n}\n";
     block_without_a_name "sources {\n    { http \"s\"; }\n}\n";
     comment_never_closed "pipeline \"x\"\n/* sources {\n    http \"s\"\n}\n";

@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use crate::parse::ITEMS_MAX;
+use crate::parse::bare::quoted;
 use crate::parse::head::{Head, Piece};
 use crate::parse::lex::{Kind, Token, is_space};
 use crate::parse::outline::{HeadEnd, Outline, shortened};
-use crate::parse::strings::as_quoted;
 use crate::problem::{Code, Problem};
 
 impl Outline<'_, '_> {
@@ -129,7 +129,7 @@ impl Outline<'_, '_> {
                     shortened(self.lexer.slice(value_start..self.lexer.line_end(value_start)).trim_end());
                 // What needs quotes gets them in the help too.
                 let rest = if value.kind == Kind::Bare && value.broken {
-                    as_quoted(self.lexer.slice(value.range()))
+                    quoted(self.lexer.slice(value.range()))
                 } else {
                     rest.to_owned()
                 };

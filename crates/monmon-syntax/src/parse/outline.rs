@@ -78,6 +78,8 @@ struct Block {
     indent: usize,
     /// Commented out by a `/-` before the `{`.
     skipped: bool,
+    /// Whether what is in it is indented more than its owner.
+    indented: bool,
 }
 
 /// The node that a block belongs to.
@@ -177,14 +179,18 @@ impl<'t, 'p> Outline<'t, 'p> {
             );
             self.done(block.closed(token.start));
         }
-        let Some(block) = self.stack.last() else { return };
+        let Some(block) = self.stack.last_mut() else { return };
         let first_on_line = token.start == self.line_start + self.indent && block.open < self.line_start;
         let ends_earlier = match token.kind {
             Kind::Close => self.indent < block.indent,
             Kind::Bare | Kind::Quoted | Kind::OpenParen | Kind::SlashDash => self.indent <= block.indent,
             _ => false,
         };
-        if first_on_line && ends_earlier && self.suspect.is_none() {
+        if first_on_line && token.kind == Kind::Bare && self.indent > block.indent {
+            block.indented = true;
+        }
+        // Where nothing is indented the indentation tells nothing.
+        if first_on_line && block.indented && ends_earlier && self.suspect.is_none() {
             self.suspect = Some(Suspect { open: block.open, end: token.start });
         }
     }
@@ -355,7 +361,14 @@ impl<'t, 'p> Outline<'t, 'p> {
             );
         }
         let indent = owner.indent;
-        self.stack.push(Block { nodes: Vec::new(), owner, open: open.start, indent, skipped });
+        self.stack.push(Block {
+            nodes: Vec::new(),
+            owner,
+            open: open.start,
+            indent,
+            skipped,
+            indented: false,
+        });
     }
 
     fn indent_at(&self, line_start: usize) -> usize {

@@ -1,6 +1,5 @@
 //! Texts in quotes: on one line, over several, raw.
 
-use crate::parse::bare::quoted;
 use crate::parse::lex::{Kind, Lexer, Token, is_newline, is_space};
 use crate::problem::{Code, Problem};
 
@@ -263,9 +262,4 @@ impl Lexer<'_> {
 
 fn shown_close(close: &str) -> &str {
     close.get(..SHOWN_BYTES_MAX).unwrap_or(close)
-}
-
-/// How a value would be written in quotes, for help lines.
-pub(crate) fn as_quoted(text: &str) -> String {
-    quoted(text)
 }
