@@ -82,7 +82,7 @@ pub(crate) async fn exchange(
     };
     trace.enter(Phase::Connect);
     facts.remote_addr = addresses.first().copied();
-    let (stream, address) = connect::connect(&addresses).await?;
+    let (stream, address) = connect::connect(&addresses).await.map_err(|failure| after_connect(failure, request, trace))?;
     facts.remote_addr = Some(address);
     let gate = Gate::new(HEAD_BYTES_MAX);
     let Some(name) = &request.tls else {
@@ -104,6 +104,17 @@ pub(crate) async fn exchange(
     trace.enter(Phase::Wait);
     let gated = Gated::new(stream, Arc::clone(&gate));
     if is_h2 { speak_http2(request, gated, gate).await } else { speak_http1(request, gated, gate).await }
+}
+
+/// A reset that comes with the connection: the kernel reports a refused handshake as such, so the connection was made
+/// and reset before we looked. It is told as it would be had we looked in between.
+fn after_connect(mut failure: Failure, request: &Prepared, trace: &mut Trace) -> Failure {
+    if failure.kind == FailureKind::ConnectReset {
+        failure.kind = FailureKind::Reset;
+        failure.phase = if request.tls.is_some() { Phase::Tls } else { Phase::Wait };
+        trace.enter(failure.phase);
+    }
+    failure
 }
 
 async fn speak_http1<T>(request: &Prepared, stream: Gated<T>, gate: Arc<Gate>) -> Result<Reply, Failure>

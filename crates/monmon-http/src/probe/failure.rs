@@ -14,8 +14,7 @@ pub(crate) fn timeout_kind(phase: Phase) -> FailureKind {
     match phase {
         Phase::Dns => FailureKind::DnsTimeout,
         Phase::Connect => FailureKind::ConnectTimeout,
-        Phase::Tls => FailureKind::TlsTimeout,
-        Phase::Start | Phase::Wait | Phase::Transfer => FailureKind::Timeout,
+        Phase::Start | Phase::Tls | Phase::Wait | Phase::Transfer => FailureKind::Timeout,
     }
 }
 
@@ -44,7 +43,6 @@ fn io_kind(error: &io::Error, phase: Phase) -> FailureKind {
         io::ErrorKind::TimedOut => timeout_kind(phase),
         io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => match phase {
             Phase::Connect => FailureKind::ConnectReset,
-            Phase::Tls => FailureKind::TlsClosed,
             Phase::Transfer => FailureKind::BodyIncomplete,
             _ => FailureKind::Reset,
         },
@@ -161,7 +159,7 @@ fn of_body_io(error: &io::Error, phase: Phase) -> Failure {
         io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData if own => {
             let text = error.to_string();
             // Told apart by the text alone: hyper gives a flood of extensions or trailers the kind of a bad chunk.
-            let flood = text.contains("over limit") || text.contains("too large") || text.contains("too many");
+            let flood = text.contains("over limit") || text.contains("trailers count overflow");
             let kind = if flood { FailureKind::TooLarge } else { FailureKind::BadChunk };
             Failure::new(kind, phase, text.to_lowercase())
         }

@@ -5,7 +5,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -60,16 +60,28 @@ impl Gate {
 #[error("the server sent more bytes than a reply may have")]
 pub(crate) struct Flood;
 
-/// A connection behind its gate.
+/// A connection behind its gate, which opens with the first byte that we send: a server may answer before it is asked,
+/// and hyper takes that for the remains of a reply before.
 #[derive(Debug)]
 pub(crate) struct Gated<T> {
     inner: T,
     gate: Arc<Gate>,
+    asked: bool,
+    reader: Option<Waker>,
 }
 
 impl<T> Gated<T> {
     pub(crate) fn new(inner: T, gate: Arc<Gate>) -> Gated<T> {
-        Gated { inner, gate }
+        Gated { inner, gate, asked: false, reader: None }
+    }
+
+    fn has_asked(&mut self, written: &Poll<io::Result<usize>>) {
+        if !self.asked && matches!(written, Poll::Ready(Ok(bytes)) if *bytes > 0) {
+            self.asked = true;
+            if let Some(reader) = self.reader.take() {
+                reader.wake();
+            }
+        }
     }
 }
 
@@ -79,6 +91,10 @@ impl<T: AsyncRead + Unpin> AsyncRead for Gated<T> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.asked {
+            self.reader = Some(context.waker().clone());
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
         std::task::ready!(Pin::new(&mut self.inner).poll_read(context, buffer))?;
         match self.gate.took(&buffer.filled()[before..]) {
@@ -94,7 +110,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Gated<T> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(context, bytes)
+        let written = Pin::new(&mut self.inner).poll_write(context, bytes);
+        self.has_asked(&written);
+        written
     }
 
     fn poll_write_vectored(
@@ -102,7 +120,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Gated<T> {
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(context, bytes)
+        let written = Pin::new(&mut self.inner).poll_write_vectored(context, bytes);
+        self.has_asked(&written);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -9,6 +9,8 @@ mod exchange;
 mod failure;
 mod gate;
 mod request;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod trace;
 

@@ -1,0 +1,118 @@
+//! The prober against everything that the hostile site can do.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use monmon_model::{Check, Outcome, Prober as ProberRecord};
+use monmon_stage::PageBudget;
+use monmon_syntax::parse_ranges;
+use monmon_testkit::{Behaviour, Expected, HOSTILE_PAGE_TITLE, HostileSite};
+use rustls::RootCertStore;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use super::*;
+
+const LIMITS: Limits = Limits { body_wire_bytes_max: 2 << 20, body_bytes_max: 8 << 20 };
+
+fn prober(ca_pem: &str, pages: Option<PageBudget>) -> Prober {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
+        roots.add(certificate.unwrap()).unwrap();
+    }
+    Prober { tls: TlsSetup::new(roots).unwrap(), limits: LIMITS, pages }
+}
+
+fn target(url: &str, headers: Vec<Header>, timeout: Duration) -> Target {
+    let statuses = parse_ranges("200-299").unwrap();
+    Target::new(&url.parse().unwrap(), Method::GET, headers, statuses, None, timeout).unwrap()
+}
+
+fn blank(url: &str) -> Measurement {
+    let check = Check {
+        id: Uuid::nil(),
+        name: "hostile".to_owned(),
+        pipeline: "tests".to_owned(),
+        source: "sites".to_owned(),
+        method: "GET".to_owned(),
+        url: url.to_owned(),
+        interval_us: 1_000_000,
+        timeout_us: 1_000_000,
+        labels: Default::default(),
+    };
+    let record = ProberRecord { id: Uuid::nil(), name: "here".to_owned(), location: None, boot: Uuid::nil() };
+    let none = Failure::new(FailureKind::Internal, Phase::Start, "");
+    let mut measurement =
+        Measurement::not_made(Uuid::nil(), 1, 1, Arc::new(check), Arc::new(record), Timestamp::UNIX_EPOCH, none);
+    measurement.outcome = Outcome::Up;
+    measurement.error = None;
+    measurement.reason = None;
+    measurement
+}
+
+async fn measure(prober: &Prober, target: &Target, url: &str) -> (Measurement, Option<Page>) {
+    let mut measurement = blank(url);
+    let page = prober.probe(target).await.write(target, &mut measurement);
+    (measurement, page)
+}
+
+fn wrong(behaviour: Behaviour, measurement: &Measurement, page: Option<&Page>) -> Option<String> {
+    let said = measurement.error.as_ref().map(|failure| (failure.kind.as_str(), failure.phase.as_str()));
+    let expected = behaviour.expected();
+    let right = match expected {
+        Expected::Up => {
+            let titled = page.is_some_and(|page| String::from_utf8_lossy(&page.body).contains(HOSTILE_PAGE_TITLE));
+            measurement.outcome == Outcome::Up && said.is_none() && (titled || page.is_some())
+        }
+        Expected::Status(status) => measurement.status == Some(status) && said.is_none(),
+        Expected::Truncated => said.is_none() && measurement.body_truncated && page.is_some_and(|page| page.truncated),
+        Expected::Undecodable => said.is_none() && page.is_none() && measurement.outcome == Outcome::Up,
+        Expected::Down { kind, phase } => {
+            said == Some((kind, phase)) && measurement.outcome == Outcome::Down && page.is_none()
+        }
+    };
+    let timings = measurement.timings;
+    let sum: u64 = timings.phases().into_iter().flatten().sum();
+    if sum != timings.total_us {
+        return Some(format!("{}: phases {timings:?} do not add up", behaviour.name()));
+    }
+    if measurement.body_bytes.is_some_and(|bytes| bytes > LIMITS.body_bytes_max) {
+        return Some(format!("{}: {:?} bytes", behaviour.name(), measurement.body_bytes));
+    }
+    (!right).then(|| {
+        format!(
+            "{}: expected {expected:?}, got {:?} {:?} status {:?} truncated {} page {:?}",
+            behaviour.name(),
+            measurement.outcome,
+            measurement.error,
+            measurement.status,
+            measurement.body_truncated,
+            page.map(|page| page.body.len()),
+        )
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_hostile_behaviour_has_its_kind_and_phase() {
+    let site = HostileSite::start().unwrap();
+    let prober = Arc::new(prober(site.ca_pem(), Some(PageBudget::new(256 << 20))));
+    let mut probes = JoinSet::new();
+    for behaviour in Behaviour::ALL {
+        let url = site.url(*behaviour).unwrap();
+        let prober = Arc::clone(&prober);
+        probes.spawn(async move {
+            let target = target(&url, Vec::new(), Duration::from_secs(6));
+            let (measurement, page) = measure(&prober, &target, &url).await;
+            wrong(*behaviour, &measurement, page.as_ref())
+        });
+    }
+    let mut faults: Vec<String> = probes.join_all().await.into_iter().flatten().collect();
+    faults.sort();
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    for behaviour in Behaviour::ALL {
+        let by_kernel = matches!(behaviour, Behaviour::ConnectRefused | Behaviour::ConnectBlackhole);
+        assert!(by_kernel || site.connections(*behaviour) > 0, "{} was not met", behaviour.name());
+    }
+}
