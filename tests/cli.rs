@@ -35,7 +35,14 @@ fn five_mistakes_are_five_problems() {
         .as_array()
         .expect("an array")
         .iter()
-        .map(|problem| format!("{}:{} {}", problem["line"], problem["column"], problem["code"].as_str().unwrap_or_default()))
+        .map(|problem| {
+            format!(
+                "{}:{} {}",
+                problem["line"],
+                problem["column"],
+                problem["code"].as_str().unwrap_or_default()
+            )
+        })
         .collect();
     assert_eq!(found.len(), 5, "{found:#?}");
     let lines: Vec<&str> = found.iter().map(|place| place.split(':').next().unwrap_or_default()).collect();
@@ -136,7 +143,12 @@ fn files_that_are_no_pipelines_are_refused() {
 #[test]
 fn usage_is_told_from_a_verdict() {
     let place = Place::new();
-    for arguments in [&["run"][..], &["frobnicate"], &["run", "--grace", "soon", "x.kdl"], &["status", "--store", "mysql://x"]] {
+    for arguments in [
+        &["run"][..],
+        &["frobnicate"],
+        &["run", "--grace", "soon", "x.kdl"],
+        &["status", "--store", "mysql://x"],
+    ] {
         let output = place.output(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", text(&output));
     }
@@ -147,7 +159,11 @@ fn usage_is_told_from_a_verdict() {
 #[test]
 fn secrets_are_never_shown() {
     let place = Place::new();
-    for url in ["postgres://u:hunter2@127.0.0.1:1/x", "postgres://u:hunter2@", "postgres://u:hunter2@h/x?sslmode=odd"] {
+    for url in [
+        "postgres://u:hunter2@127.0.0.1:1/x",
+        "postgres://u:hunter2@",
+        "postgres://u:hunter2@h/x?sslmode=odd",
+    ] {
         for command in [&["status", "--store", url][..], &["db", "migrate", "--store", url]] {
             let output = place.output(command);
             assert_eq!(output.status.code(), Some(2), "{}", text(&output));
@@ -168,5 +184,9 @@ fn an_unset_variable_is_shown_where_it_is_named() {
     assert_eq!(place.output(&["validate", path]).status.code(), Some(0), "validate needs no environment");
     let output = place.output(&["run", path]);
     assert_eq!(output.status.code(), Some(2), "{}", text(&output));
-    assert!(text(&output).contains("MONMON_SURELY_NOT_SET") && text(&output).contains("unset.kdl:9"), "{}", text(&output));
+    assert!(
+        text(&output).contains("MONMON_SURELY_NOT_SET") && text(&output).contains("unset.kdl:9"),
+        "{}",
+        text(&output)
+    );
 }

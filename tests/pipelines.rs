@@ -27,7 +27,9 @@ fn files(folder: &str) -> Vec<PathBuf> {
 }
 
 fn drawn(front: &Front) -> String {
-    let handler = GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor()).with_width(100).with_links(false);
+    let handler = GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor())
+        .with_width(100)
+        .with_links(false);
     front.report().render(&handler)
 }
 

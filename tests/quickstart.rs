@@ -20,7 +20,8 @@ fn the_quickstart_stores_and_shows() {
     let log = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(0), "{log}");
 
-    let database = rusqlite::Connection::open(place.path("quickstart.db")).expect("the store is beside its pipeline");
+    let database =
+        rusqlite::Connection::open(place.path("quickstart.db")).expect("the store is beside its pipeline");
     let count = |sql: &str| database.query_row(sql, [], |row| row.get::<_, i64>(0)).expect("an answer");
     assert!(count("SELECT count(*) FROM monmon_measurement WHERE outcome = 'up'") >= 4, "{log}");
     assert_eq!(count("SELECT count(DISTINCT check_id) FROM monmon_measurement"), 4);

@@ -23,7 +23,9 @@ impl Road {
         site.set_below("/", Answer::html("A page to watch", 4_000));
         let road = Road { place: Place::new(), site, topic: Topic::new(4), database: Database::new() };
         let lines: Vec<String> = (0..checks)
-            .map(|number| format!("        check \"c{number}\" \"{}\"", road.site.url(&format!("/page/{number}"))))
+            .map(|number| {
+                format!("        check \"c{number}\" \"{}\"", road.site.url(&format!("/page/{number}")))
+            })
             .collect();
         road.place.write(
             "producer.kdl",
@@ -92,7 +94,11 @@ sinks {
         assert!(stored == ids, "the same number of rows, but not the same ids");
         assert_eq!(self.database.count("SELECT count(*) FROM monmon_dead_letter"), Some(0));
         // Every request that the site saw is a measurement in the topic, and the other way round.
-        assert_eq!(journal.answered, self.site.count(), "measurements with a status against the site's access log");
+        assert_eq!(
+            journal.answered,
+            self.site.count(),
+            "measurements with a status against the site's access log"
+        );
         journal
     }
 }

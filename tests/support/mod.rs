@@ -30,9 +30,14 @@ pub(crate) fn setting(name: &str) -> String {
 /// Runs one of the scripts in tests/services.
 pub(crate) fn service(script: &str, arguments: &[&str]) -> String {
     let path = Path::new(&setting("MONMON_TEST_SERVICES")).join(script);
-    let output = Command::new(&path).args(arguments).output().unwrap_or_else(|error| panic!("{path:?}: {error}"));
+    let output =
+        Command::new(&path).args(arguments).output().unwrap_or_else(|error| panic!("{path:?}: {error}"));
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{script} {arguments:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{script} {arguments:?}: {text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     text
 }
 
@@ -83,7 +88,8 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(mut command: Command) -> Running {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
         let lines = Arc::new(Mutex::new(Vec::new()));
         let outputs: [Box<dyn Read + Send>; 2] =
             [Box::new(child.stdout.take().expect("piped")), Box::new(child.stderr.take().expect("piped"))];
@@ -296,7 +302,8 @@ impl Topic {
         config.set("group.id", "journal").set("enable.auto.commit", "false");
         let consumer: BaseConsumer = config.create().expect("a consumer");
         let metadata = consumer.fetch_metadata(Some(&self.name), PATIENCE).expect("metadata");
-        let partitions: Vec<i32> = metadata.topics()[0].partitions().iter().map(|partition| partition.id()).collect();
+        let partitions: Vec<i32> =
+            metadata.topics()[0].partitions().iter().map(|partition| partition.id()).collect();
         let mut left: BTreeMap<i32, i64> = BTreeMap::new();
         let mut list = TopicPartitionList::new();
         for partition in partitions {
