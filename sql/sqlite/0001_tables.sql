@@ -3,7 +3,7 @@
 -- Running it again changes nothing.
 --
 -- How the types of PostgreSQL are written here:
---   uuid         TEXT, lower case with hyphens. As BLOB a row with its indexes would take 200 bytes in place of 340, but
+--   uuid         TEXT, lower case with hyphens. As BLOB a row with its indexes would take 260 bytes in place of 380, but
 --                the shell shows a BLOB as noise, it has to be typed as x'..', and an export no longer joins with
 --                anything else. Text sorts as the UUID does, so ranges of ids are ranges of time here too.
 --   timestamptz  TEXT, UTC, always with six digits: 2026-11-23T12:00:07.250000Z. So texts sort as instants do.

@@ -1,7 +1,7 @@
 //! Rows a second of the sink beside a plain COPY of the same rows into the same tables, in one run.
 //!
 //! `MONMON_TEST_POSTGRES=postgres://app:secret@127.0.0.1:15432/test cargo run --profile light -p monmon-postgres
-//! --example bench [rows]`
+//! --example bench [rows] [options of the sink, such as 'connections 2; batch 5000']...`
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -21,38 +21,35 @@ const CHECKS: u64 = 100;
 #[expect(clippy::print_stdout, reason = "a bench prints its figures")]
 async fn main() {
     let rows: u64 = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(200_000);
-    let measurements = measurements(rows);
-    let mut best = [0f64; 4];
-    for round in 1..=3 {
-        let from = Store::migrated().await;
-        let one = sink(&from, measurements.clone(), "connections 1").await;
-        let copied = copy(&from).await;
-        let staged = staging(&from).await;
-        let bytes = size(&from).await;
-        from.gone().await;
-        let from = Store::migrated().await;
-        let two = sink(&from, measurements.clone(), "connections 2").await;
-        from.gone().await;
-        let rate = |elapsed: Duration| rows as f64 / elapsed.as_secs_f64();
-        let rates = [rate(copied), rate(one), rate(two), rate(staged)];
-        println!(
-            "round {round}: COPY {:.0} rows/s; sink, 1 connection {:.0} ({:.2} of COPY), 2 connections {:.0} ({:.2}); \
-             COPY to staging and INSERT .. SELECT {:.0} ({:.2}); {:.0} bytes a row with indexes",
-            rates[0],
-            rates[1],
-            rates[1] / rates[0],
-            rates[2],
-            rates[2] / rates[0],
-            rates[3],
-            rates[3] / rates[0],
-            bytes as f64 / rows as f64,
-        );
-        best = std::array::from_fn(|at| best[at].max(rates[at]));
+    let mut options: Vec<String> = std::env::args().skip(2).collect();
+    if options.is_empty() {
+        options = ["connections 1", "connections 2"].map(str::to_owned).to_vec();
     }
-    println!(
-        "best: COPY {:.0} rows/s, sink {:.0} with one connection, {:.0} with two, staging {:.0}",
-        best[0], best[1], best[2], best[3]
-    );
+    let measurements = measurements(rows);
+    let rate = |elapsed: Duration| rows as f64 / elapsed.as_secs_f64();
+    for round in 1..=3 {
+        let mut plain = None;
+        for options in &options {
+            let store = Store::migrated().await;
+            let sink = rate(sink(&store, measurements.clone(), options).await);
+            let plain = match plain {
+                Some(plain) => plain,
+                None => {
+                    let copied = rate(copy(&store).await);
+                    let staged = rate(staging(&store).await);
+                    let bytes = size(&store).await as f64 / rows as f64;
+                    println!(
+                        "round {round}: plain COPY {copied:.0} rows/s; COPY to staging, then INSERT {staged:.0} ({:.2}); \
+                         {bytes:.0} bytes a row with indexes",
+                        staged / copied
+                    );
+                    *plain.insert(copied)
+                }
+            };
+            println!("round {round}: sink with {options}: {sink:.0} rows/s ({:.2} of COPY)", sink / plain);
+            store.gone().await;
+        }
+    }
 }
 
 fn measurements(rows: u64) -> Vec<Measurement> {

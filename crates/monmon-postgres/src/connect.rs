@@ -14,7 +14,7 @@ pub(crate) struct Connection {
     driver: JoinSet<()>,
 }
 
-/// Settings of a session that writes.
+/// How long the server may be kept busy.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timeouts {
     pub(crate) statement: Duration,
@@ -48,7 +48,7 @@ pub(crate) async fn connect(target: &Target) -> Result<Connection, StoreError> {
     Ok(Connection { client, driver })
 }
 
-/// Opens a session for writing: no statement, lock or forgotten transaction may hold others for long.
+/// Opens a session in which statement, lock or forgotten transaction holds others for long.
 pub(crate) async fn open_session(target: &Target, timeouts: Timeouts) -> Result<Connection, StoreError> {
     let connection = connect(target).await?;
     let settings = format!(

@@ -40,7 +40,7 @@ pub async fn migrate(target: &Target) -> Result<Vec<Applied>, StoreError> {
     // what is told as applied was applied here. It goes with the connection.
     connection
         .client
-        .batch_execute("SELECT pg_advisory_lock(120325361463150)")
+        .batch_execute("SET lock_timeout = '1min'; SELECT pg_advisory_lock(120325361463150)")
         .await
         .map_err(|error| StoreError::sort(&error, target.place()))?;
     let mut applied = Vec::new();

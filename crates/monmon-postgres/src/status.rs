@@ -1,13 +1,18 @@
 //! What the store knows of each check: the rows of `monmon status`.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use monmon_model::{CheckState, Outcome};
 use tokio_postgres::Row;
 
-use crate::connect::connect;
+use crate::connect::{Timeouts, open_session};
 use crate::error::StoreError;
 use crate::migrate::check_schema;
 use crate::target::Target;
+
+/// A table for people, who wait in front of it.
+const TIMEOUTS: Timeouts = Timeouts { statement: Duration::from_secs(60), lock: Duration::from_secs(10) };
 
 /// One pass over the day's measurements, and two looks into the index for each check. A slot whose timeout is not over
 /// is not owed yet.
@@ -44,7 +49,7 @@ const QUERY: &str = "
 
 /// The newest measurement of each check and its 24 hours before `now` in numbers, by pipeline, source and name.
 pub async fn check_states(target: &Target, now: Timestamp) -> Result<Vec<CheckState>, StoreError> {
-    let connection = connect(target).await?;
+    let connection = open_session(target, TIMEOUTS).await?;
     check_schema(&connection.client, target).await?;
     let rows = connection
         .client

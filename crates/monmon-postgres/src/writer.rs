@@ -105,6 +105,7 @@ impl Writer {
         });
         // Halves of halves: a bad row costs about two writes for each doubling of the batch, and the good ones none.
         let mut open = vec![batch];
+        let mut buried = 0;
         while let Some(mut batch) = open.pop() {
             match self.write_until_done(&batch).await? {
                 None => self.deliver(batch),
@@ -116,9 +117,13 @@ impl Writer {
                 }
                 Some(refusal) => {
                     bury(&mut batch, &refusal)?;
+                    buried += 1;
                     open.push(batch);
                 }
             }
+        }
+        if buried > 0 {
+            warn!(stage = %self.shared.context.stage, count = buried, "the store refused rows; they went to the dead letters");
         }
         Ok(())
     }
@@ -257,7 +262,7 @@ fn bury(batch: &mut Batch, refusal: &StoreError) -> Result<(), StageError> {
             return Err(StageError::permanent(format!("a dead letter was refused: {refusal}")));
         };
         let letter = dead_letter(&measured.measurement, RejectedReason::StoreRefused, refusal.to_string());
-        warn!(id = %measured.measurement.id, %refusal, "a measurement went to the dead letters");
+        tracing::debug!(id = %measured.measurement.id, %refusal, "a measurement goes to the dead letters");
         envelope.item = Item::Rejected(Box::new(letter));
     }
     Ok(())
