@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::health::{Cause, Health};
 
 /// How long the first contact is waited for; afterwards the stage starts and waits while it runs.
-pub(crate) const CONTACT_WAIT: Duration = Duration::from_secs(10);
+pub(crate) const CONTACT_WAIT: Duration = Duration::from_secs(5);
 
 /// The wait is cut into slices, so that a login that was refused or a stop is seen between them.
 const SLICE: Duration = Duration::from_millis(250);

@@ -199,6 +199,10 @@ impl Health {
     pub(crate) fn report(&self, error: &KafkaError, reason: &str) {
         let Some(code) = error.rdkafka_error_code() else { return };
         match code {
+            // The broker's word against our certificate, or against having none, comes after the handshake of TLS 1.3.
+            RDKafkaErrorCode::BrokerTransportFailure if reason.contains("tls alert") => {
+                self.trouble(Cause::Tls, reason);
+            }
             // A single connection that ends is everyday life; all of them gone is trouble.
             RDKafkaErrorCode::BrokerTransportFailure
             | RDKafkaErrorCode::Resolve

@@ -244,3 +244,6 @@ impl Partition {
         self.passed = 0;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -251,7 +251,7 @@ static SINK_NODE: NodeSpec = NodeSpec {
 
 fn decode_source(node: &Node, context: &DecodeContext<'_>, problems: &mut Problems) -> Box<dyn StageSpec> {
     let group = late(node, "group", context);
-    if let Some(text) = group.as_literal().filter(|text| text.is_empty()) {
+    if let Some(text) = group.as_literal().filter(|text| text.is_empty() && node.is_given("group")) {
         problems.push(bad_text(&group, text, "group", "a name such as \"monmon-consumer\""));
     }
     Box::new(SourceSpec {

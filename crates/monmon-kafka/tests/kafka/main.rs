@@ -1,0 +1,9 @@
+//! The two stages against a real broker, and their options against broken files.
+
+mod harness;
+mod mock;
+mod options;
+mod rebalance;
+mod security;
+mod sink;
+mod source;
