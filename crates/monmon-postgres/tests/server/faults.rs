@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use monmon_testkit::{Proxy, ProxyMode, Way};
 use tokio_postgres::Client;
 
 use crate::support::{Running, Store, check, client, series, setting, until};
@@ -58,6 +59,43 @@ async fn connections_killed_under_load_lose_nothing_and_double_nothing() {
     assert!(counters.counts().retries > 0);
     assert_eq!((delivered, failed), (30_000, 0));
     assert_eq!(store.count("monmon_measurement").await, 30_000);
+    store.gone().await;
+}
+
+/// Among the places are the answers to BEGIN, to each insert and to COMMIT, which is the one that leaves it open whether
+/// the batch was stored.
+#[tokio::test]
+async fn a_connection_cut_at_any_byte_of_a_batch_loses_nothing_and_doubles_nothing() {
+    let store = Store::migrated().await;
+    let direct = setting("MONMON_TEST_POSTGRES");
+    let server = direct.split('@').nth(1).and_then(|rest| rest.split('/').next()).expect("a host and a port");
+    let mut proxy = Proxy::start(server.parse().expect("an address")).expect("a proxy");
+    let url = store.url.replacen(server, &proxy.addr().to_string(), 1);
+    let mut running = Running::new(&format!("url \"{url}\"\nconnections 1\nlinger \"0s\"")).await;
+    let mut rows = series(&check("docs", 1_000_000), 2_000);
+    let to_client = (0..100).step_by(5).map(|bytes| (bytes, Way::ToClient));
+    let to_server = (0..6_000).step_by(300).map(|bytes| (bytes, Way::ToServer));
+    let mut sent = 0;
+    let mut cut = 0;
+    for (bytes, way) in to_client.chain(to_server) {
+        let before = proxy.counters().reset;
+        proxy.set(ProxyMode::CutAfter { bytes, way }).expect("set");
+        let part = rows.split_off(rows.len() - 20);
+        sent += part.len();
+        running.send(part).await;
+        until("a cut or an answer", async || {
+            proxy.counters().reset > before || running.resolved_now() >= sent
+        })
+        .await;
+        cut += usize::from(proxy.counters().reset > before);
+        proxy.set(ProxyMode::Pass).expect("set");
+        running.resolved(sent).await;
+    }
+    let (result, delivered, failed) = running.end().await;
+    result.expect("the sink ends well");
+    assert!(cut >= 20, "the fault happened {cut} times");
+    assert_eq!((delivered, failed), (sent, 0));
+    assert_eq!(store.count("monmon_measurement").await, i64::try_from(sent).expect("few"));
     store.gone().await;
 }
 

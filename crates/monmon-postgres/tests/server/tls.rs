@@ -30,9 +30,7 @@ async fn knock(url: &str, tls: Option<&TlsFiles>) -> Said {
         Err(StoreError::Tls(_)) => Said::Distrust,
         Err(other) => panic!("{url}: {other:?}"),
     };
-    if said != Said::Welcome {
-        store.gone().await;
-    }
+    store.gone().await;
     said
 }
 

@@ -324,6 +324,10 @@ impl Running {
         resolved.wait_for(|resolved| *resolved >= count).await.expect("the book is here");
     }
 
+    pub(crate) fn resolved_now(&self) -> usize {
+        *self.book.resolved.borrow()
+    }
+
     /// Ends the input and waits for the sink; how many acks were delivered and how many failed.
     pub(crate) async fn end(mut self) -> (Result<(), StageError>, usize, usize) {
         self.emitter = None;
