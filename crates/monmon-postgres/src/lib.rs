@@ -1,6 +1,6 @@
 //! The postgres sink, its migrations, and reading the store back.
 //!
-//! The way of a batch: the sink collects envelopes into batches, a writer turns a batch into [`rows`] and stores it in
+//! The way of a batch: the sink collects envelopes into batches, a writer turns a batch into rows and stores it in
 //! one transaction and one round trip, and what goes wrong is sorted by its SQLSTATE into what is waited out, what is
 //! one row's fault, and what only people can mend.
 
