@@ -59,11 +59,12 @@ async fn visit(mut stream: TcpStream, flaky: &AtomicU64) -> io::Result<()> {
             return Ok(());
         }
     }
-    let line = String::from_utf8_lossy(head.split(|byte| *byte == b'\r').next().unwrap_or_default()).into_owned();
+    let line =
+        String::from_utf8_lossy(head.split(|byte| *byte == b'\r').next().unwrap_or_default()).into_owned();
     let mut words = line.split(' ');
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let (status, location, title) = match path.split('?').next().unwrap_or_default() {
-        "/" => ("200 OK", "", "monmon demo"),
+        "/" => ("200 OK", "", "Welcome to the demo site"),
         "/slow" => {
             sleep(SLOW).await;
             ("200 OK", "", "A slow page")

@@ -120,7 +120,9 @@ mod tests {
     const T0: i64 = 1_795_000_000 * SECOND;
 
     fn cadences(count: usize, interval: Duration) -> Vec<Cadence> {
-        (0..count).map(|n| Cadence::new(Uuid::new_v5(&Uuid::NAMESPACE_OID, &n.to_be_bytes()), interval)).collect()
+        (0..count)
+            .map(|n| Cadence::new(Uuid::new_v5(&Uuid::NAMESPACE_OID, &n.to_be_bytes()), interval))
+            .collect()
     }
 
     #[test]
@@ -194,10 +196,7 @@ mod tests {
         schedule.take(first + 350_000, &mut due);
         assert_eq!(
             due,
-            [
-                Due::Overslept { check: 0, first, count: 3 },
-                Due::Start { check: 0, slot: first + 300_000 }
-            ]
+            [Due::Overslept { check: 0, first, count: 3 }, Due::Start { check: 0, slot: first + 300_000 }]
         );
     }
 

@@ -13,9 +13,13 @@ const SLEW_US: i64 = 1_000;
 pub(crate) enum Shift {
     Steady,
     /// It went ahead: the timeline follows at once, and what lies between was slept through.
-    Forward { by_us: i64 },
+    Forward {
+        by_us: i64,
+    },
     /// It went back: the timeline goes on as before, because its slots were given already.
-    Back { by_us: i64 },
+    Back {
+        by_us: i64,
+    },
 }
 
 #[derive(Debug)]

@@ -28,7 +28,9 @@ pub(crate) async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Fa
     let answer = tokio::task::spawn_blocking(move || {
         let hints = AddrInfoHints { socktype: SockType::Stream.into(), ..AddrInfoHints::default() };
         let found = dns_lookup::getaddrinfo(Some(&name), None, Some(hints));
-        found.map(|found| found.flatten().map(|info| info.sockaddr.ip()).take(ADDRESSES_MAX).collect::<Vec<_>>())
+        found.map(|found| {
+            found.flatten().map(|info| info.sockaddr.ip()).take(ADDRESSES_MAX).collect::<Vec<_>>()
+        })
     });
     let failure = |kind, message| Failure::new(kind, Phase::Dns, message);
     match answer.await {
@@ -39,10 +41,10 @@ pub(crate) async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Fa
         Ok(Err(error)) => {
             let (kind, message) = match error.kind() {
                 LookupErrorKind::NoName => (FailureKind::DnsNotFound, format!("`{host}` does not exist")),
-                LookupErrorKind::NoData => {
-                    (FailureKind::DnsNoAddress, format!("`{host}` has no address"))
+                LookupErrorKind::NoData => (FailureKind::DnsNoAddress, format!("`{host}` has no address")),
+                LookupErrorKind::Memory => {
+                    (FailureKind::OutOfMemory, "no memory for the resolver".to_owned())
                 }
-                LookupErrorKind::Memory => (FailureKind::OutOfMemory, "no memory for the resolver".to_owned()),
                 LookupErrorKind::System => return Err(of_io(&io::Error::from(error), Phase::Dns)),
                 _ => (FailureKind::DnsFailed, format!("the lookup of `{host}` failed")),
             };
@@ -89,8 +91,9 @@ pub(crate) async fn connect(addresses: &[SocketAddr]) -> Result<(TcpStream, Sock
             Ok(None) | Err(_) => {}
         }
     }
-    Err(first_failure
-        .unwrap_or_else(|| Failure::new(FailureKind::DnsNoAddress, Phase::Connect, "no address to connect to")))
+    Err(first_failure.unwrap_or_else(|| {
+        Failure::new(FailureKind::DnsNoAddress, Phase::Connect, "no address to connect to")
+    }))
 }
 
 async fn dial(address: SocketAddr) -> Result<(TcpStream, SocketAddr), Failure> {

@@ -17,13 +17,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
 
+use super::connect;
 use super::failure::{of_hyper, of_tls};
 use super::gate::{Gate, Gated};
 use super::request::Prepared;
 use super::tls::TlsSetup;
 use super::trace::Trace;
 use super::{Facts, HEAD_BUFFER_BYTES_MAX, HEADERS_MAX};
-use super::connect;
 
 /// What a server may send before its final head is in: interim replies, control frames, the head itself.
 const HEAD_BYTES_MAX: u64 = 256 * 1024;
@@ -82,7 +82,8 @@ pub(crate) async fn exchange(
     };
     trace.enter(Phase::Connect);
     facts.remote_addr = addresses.first().copied();
-    let (stream, address) = connect::connect(&addresses).await.map_err(|failure| after_connect(failure, request, trace))?;
+    let (stream, address) =
+        connect::connect(&addresses).await.map_err(|failure| after_connect(failure, request, trace))?;
     facts.remote_addr = Some(address);
     let gate = Gate::new(HEAD_BYTES_MAX);
     let Some(name) = &request.tls else {
@@ -154,7 +155,7 @@ where
         .handshake::<_, Empty<Bytes>>(TokioIo::new(stream))
         .await
         .map_err(failed)?;
-    let mut driver = Driver { connection: Some(Box::pin(connection)), tasks: tasks };
+    let mut driver = Driver { connection: Some(Box::pin(connection)), tasks };
     let response = driver.run(sender.send_request(request.http2())).await.map_err(failed)?;
     finish(response, driver, gate)
 }
@@ -189,6 +190,10 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "hyper wants it spawned; the exchange ends it with its own end"
+    )]
     fn execute(&self, task: F) {
         let handle = tokio::task::spawn(task).abort_handle();
         if let Ok(mut tasks) = self.0.0.lock() {

@@ -41,11 +41,13 @@ fn io_kind(error: &io::Error, phase: Phase) -> FailureKind {
         // No local port is left: too many connections of our own.
         io::ErrorKind::AddrNotAvailable if phase == Phase::Connect => FailureKind::Overload,
         io::ErrorKind::TimedOut => timeout_kind(phase),
-        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => match phase {
-            Phase::Connect => FailureKind::ConnectReset,
-            Phase::Transfer => FailureKind::BodyIncomplete,
-            _ => FailureKind::Reset,
-        },
+        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
+            match phase {
+                Phase::Connect => FailureKind::ConnectReset,
+                Phase::Transfer => FailureKind::BodyIncomplete,
+                _ => FailureKind::Reset,
+            }
+        }
         io::ErrorKind::UnexpectedEof => match phase {
             Phase::Tls => FailureKind::TlsClosed,
             Phase::Transfer => FailureKind::BodyIncomplete,
@@ -86,7 +88,8 @@ fn tls_kind(error: &rustls::Error) -> FailureKind {
         Tls::InvalidCertificate(certificate) => certificate_kind(certificate),
         Tls::NoCertificatesPresented => FailureKind::TlsUntrusted,
         Tls::PeerIncompatible(
-            PeerIncompatible::ServerDoesNotSupportTls12Or13 | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
+            PeerIncompatible::ServerDoesNotSupportTls12Or13
+            | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
         )
         | Tls::AlertReceived(AlertDescription::ProtocolVersion)
         | Tls::InvalidMessage(InvalidMessage::UnknownProtocolVersion) => FailureKind::TlsVersion,
@@ -98,9 +101,9 @@ fn tls_kind(error: &rustls::Error) -> FailureKind {
         Tls::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge | InvalidMessage::MessageTooLarge) => {
             FailureKind::TooLarge
         }
-        Tls::InvalidMessage(_) | Tls::InappropriateMessage { .. } | Tls::InappropriateHandshakeMessage { .. } => {
-            FailureKind::TlsProtocol
-        }
+        Tls::InvalidMessage(_)
+        | Tls::InappropriateMessage { .. }
+        | Tls::InappropriateHandshakeMessage { .. } => FailureKind::TlsProtocol,
         _ => FailureKind::TlsProtocol,
     }
 }
@@ -108,7 +111,9 @@ fn tls_kind(error: &rustls::Error) -> FailureKind {
 fn certificate_kind(error: &CertificateError) -> FailureKind {
     match error {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => FailureKind::TlsExpired,
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => FailureKind::TlsNotYetValid,
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            FailureKind::TlsNotYetValid
+        }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             FailureKind::TlsWrongName
         }
@@ -189,7 +194,8 @@ fn parse_kind(error: &hyper::Error, gate: &Gate) -> (FailureKind, String) {
     if text.contains("content-length") {
         return (FailureKind::BadLength, "the content length is not a length, or there are two".to_owned());
     }
-    let shown: String = head.iter().take(40).flat_map(|byte| std::ascii::escape_default(*byte)).map(char::from).collect();
+    let shown: String =
+        head.iter().take(40).flat_map(|byte| std::ascii::escape_default(*byte)).map(char::from).collect();
     (FailureKind::HttpParse, format!("the reply is not HTTP; it begins with `{shown}`"))
 }
 

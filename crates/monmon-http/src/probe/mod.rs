@@ -27,7 +27,7 @@ use url::Url;
 
 use exchange::{Reply, exchange, version_word};
 pub(crate) use request::{Header, shown};
-use request::{Leads, Prepared, leads, next_method};
+use request::{Leads, Prepared, basic_auth, leads, next_method};
 pub(crate) use tls::TlsSetup;
 use trace::Trace;
 
@@ -65,6 +65,8 @@ impl Target {
         time_max: Option<Duration>,
         timeout: Duration,
     ) -> Result<Target, String> {
+        // User and password of the URL come first, so that a header of the check's own replaces them.
+        let headers: Vec<Header> = basic_auth(url).into_iter().chain(headers).collect();
         let first = Prepared::new(url, method, &headers, true)?;
         Ok(Target { first, headers, statuses, time_max, timeout })
     }
@@ -172,18 +174,23 @@ impl Prober {
         }
         // Once another origin was met, credentials are gone for good, even on the way back: a site in between could
         // otherwise choose where they are sent.
-        let kept = url.origin() == target.first.url.origin() && request.url.origin() == target.first.url.origin();
+        let kept = request.origin_kept && url.origin() == target.first.url.origin();
         Prepared::new(&url, next_method(status, &request.method), &target.headers, kept)
             .map_err(|why| failed(FailureKind::RedirectInvalid, why))
     }
 
-    async fn read(&self, reply: Reply, trace: &mut Trace, facts: &mut Facts) -> Result<Option<Page>, Failure> {
+    async fn read(
+        &self,
+        reply: Reply,
+        trace: &mut Trace,
+        facts: &mut Facts,
+    ) -> Result<Option<Page>, Failure> {
         trace.enter(Phase::Transfer);
         let Reply { response, mut driver, gate } = reply;
         let (parts, incoming) = response.into_parts();
         gate.allow(self.limits.body_wire_bytes_max.saturating_mul(2).saturating_add(FRAMING_BYTES));
-        let kept =
-            body::read(&parts, incoming, &mut driver, &gate, &self.limits, self.pages.as_ref(), facts).await?;
+        let kept = body::read(&parts, incoming, &mut driver, &gate, &self.limits, self.pages.as_ref(), facts)
+            .await?;
         Ok(kept.map(|(body, hold)| Page::new(parts.headers, body, facts.body_truncated, hold)))
     }
 }

@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use base64::Engine as _;
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Uri};
 use http_body_util::Empty;
-use bytes::Bytes;
 use percent_encoding::percent_decode_str;
 use rustls::pki_types::ServerName;
 use url::{Host, Url};
@@ -30,7 +30,8 @@ pub(crate) struct Header {
 impl Header {
     pub(crate) fn new(name: HeaderName, value: HeaderValue, late: bool) -> Header {
         let secret = late
-            || [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION, header::HOST].contains(&name);
+            || [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION, header::HOST]
+                .contains(&name);
         Header { name, value, secret }
     }
 }
@@ -47,11 +48,18 @@ pub(crate) struct Prepared {
     path: Uri,
     whole: Uri,
     headers: HeaderMap,
+    /// Whether credentials are sent: no other origin was met on the way.
+    pub(crate) origin_kept: bool,
 }
 
 impl Prepared {
     /// `origin_kept`: whether the URL is of the origin that the credentials are for.
-    pub(crate) fn new(url: &Url, method: Method, asked: &[Header], origin_kept: bool) -> Result<Prepared, String> {
+    pub(crate) fn new(
+        url: &Url,
+        method: Method,
+        asked: &[Header],
+        origin_kept: bool,
+    ) -> Result<Prepared, String> {
         let host = url.host().ok_or("the URL names no host")?;
         let ip = literal(&host);
         let port = url.port_or_known_default().ok_or("the URL names no port")?;
@@ -63,7 +71,8 @@ impl Prepared {
         let tls = match (url.scheme(), ip) {
             ("https", Some(ip)) => Some(ServerName::IpAddress(ip.into())),
             ("https", None) => Some(
-                ServerName::try_from(host_name.clone()).map_err(|_| format!("`{host_name}` is no name for TLS"))?,
+                ServerName::try_from(host_name.clone())
+                    .map_err(|_| format!("`{host_name}` is no name for TLS"))?,
             ),
             _ => None,
         };
@@ -77,7 +86,8 @@ impl Prepared {
             Some(query) => format!("{}?{query}", plain.path()),
             None => plain.path().to_owned(),
         };
-        let uri = |text: &str| text.parse::<Uri>().map_err(|error| format!("the URL cannot be sent: {error}"));
+        let uri =
+            |text: &str| text.parse::<Uri>().map_err(|error| format!("the URL cannot be sent: {error}"));
         Ok(Prepared {
             host: host_name,
             ip,
@@ -88,6 +98,7 @@ impl Prepared {
             headers: headers(url, asked, origin_kept)?,
             url: plain,
             method,
+            origin_kept,
         })
     }
 
@@ -127,9 +138,6 @@ fn headers(url: &Url, asked: &[Header], origin_kept: bool) -> Result<HeaderMap, 
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(ENCODINGS));
     // The connection is not used again; a server that knows may close it at once.
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    if origin_kept && let Some(value) = basic_auth(url) {
-        headers.insert(header::AUTHORIZATION, value);
-    }
     for wanted in asked.iter().filter(|wanted| origin_kept || !wanted.secret) {
         headers.insert(wanted.name.clone(), wanted.value.clone());
     }
@@ -137,7 +145,7 @@ fn headers(url: &Url, asked: &[Header], origin_kept: bool) -> Result<HeaderMap, 
 }
 
 /// User and password of a URL, as the header that they stand for.
-fn basic_auth(url: &Url) -> Option<HeaderValue> {
+pub(crate) fn basic_auth(url: &Url) -> Option<Header> {
     if url.username().is_empty() && url.password().is_none() {
         return None;
     }
@@ -147,7 +155,7 @@ fn basic_auth(url: &Url) -> Option<HeaderValue> {
     let encoded = base64::engine::general_purpose::STANDARD.encode(pair);
     let mut value = HeaderValue::try_from(format!("Basic {encoded}")).ok()?;
     value.set_sensitive(true);
-    Some(value)
+    Some(Header::new(header::AUTHORIZATION, value, true))
 }
 
 /// A URL as it may be shown: a password becomes `***`.
@@ -187,7 +195,9 @@ pub(crate) fn leads(from: &Url, headers: &HeaderMap) -> Leads {
     match from.join(text) {
         Err(error) => Leads::Nowhere(format!("a Location that is no URL: {error}")),
         Ok(url) if !matches!(url.scheme(), "http" | "https") => Leads::OtherScheme(url.scheme().to_owned()),
-        Ok(url) if url.host_str().is_none_or(str::is_empty) => Leads::Nowhere("a Location without a host".to_owned()),
+        Ok(url) if url.host_str().is_none_or(str::is_empty) => {
+            Leads::Nowhere("a Location without a host".to_owned())
+        }
         Ok(mut url) => {
             if url.set_username("").is_err() || url.set_password(None).is_err() {
                 return Leads::Nowhere("a Location that cannot be used".to_owned());
@@ -257,6 +267,7 @@ mod tests {
     fn credentials_stay_with_their_origin() {
         let url: Url = "http://user:p%40ss@a.test/".parse().unwrap();
         let asked = [
+            basic_auth(&url).unwrap(),
             Header::new(header::COOKIE, HeaderValue::from_static("session=1"), false),
             Header::new(HeaderName::from_static("x-key"), HeaderValue::from_static("k"), true),
             Header::new(header::ACCEPT, HeaderValue::from_static("text/html"), false),

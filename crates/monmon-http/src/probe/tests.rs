@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use monmon_model::{Check, Outcome, Prober as ProberRecord};
 use monmon_stage::PageBudget;
 use monmon_syntax::parse_ranges;
-use monmon_testkit::{Behaviour, Expected, HOSTILE_PAGE_TITLE, HostileSite};
+use monmon_testkit::{Answer, Behaviour, Expected, HOSTILE_PAGE_TITLE, HostileSite, Site, Tls as TestTls};
 use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -37,15 +37,22 @@ fn blank(url: &str) -> Measurement {
         pipeline: "tests".to_owned(),
         source: "sites".to_owned(),
         method: "GET".to_owned(),
-        url: url.to_owned(),
+        url: shown(&url.parse().unwrap()),
         interval_us: 1_000_000,
         timeout_us: 1_000_000,
         labels: Default::default(),
     };
     let record = ProberRecord { id: Uuid::nil(), name: "here".to_owned(), location: None, boot: Uuid::nil() };
     let none = Failure::new(FailureKind::Internal, Phase::Start, "");
-    let mut measurement =
-        Measurement::not_made(Uuid::nil(), 1, 1, Arc::new(check), Arc::new(record), Timestamp::UNIX_EPOCH, none);
+    let mut measurement = Measurement::not_made(
+        Uuid::nil(),
+        1,
+        1,
+        Arc::new(check),
+        Arc::new(record),
+        Timestamp::UNIX_EPOCH,
+        none,
+    );
     measurement.outcome = Outcome::Up;
     measurement.error = None;
     measurement.reason = None;
@@ -63,11 +70,14 @@ fn wrong(behaviour: Behaviour, measurement: &Measurement, page: Option<&Page>) -
     let expected = behaviour.expected();
     let right = match expected {
         Expected::Up => {
-            let titled = page.is_some_and(|page| String::from_utf8_lossy(&page.body).contains(HOSTILE_PAGE_TITLE));
+            let titled =
+                page.is_some_and(|page| String::from_utf8_lossy(&page.body).contains(HOSTILE_PAGE_TITLE));
             measurement.outcome == Outcome::Up && said.is_none() && (titled || page.is_some())
         }
         Expected::Status(status) => measurement.status == Some(status) && said.is_none(),
-        Expected::Truncated => said.is_none() && measurement.body_truncated && page.is_some_and(|page| page.truncated),
+        Expected::Truncated => {
+            said.is_none() && measurement.body_truncated && page.is_some_and(|page| page.truncated)
+        }
         Expected::Undecodable => said.is_none() && page.is_none() && measurement.outcome == Outcome::Up,
         Expected::Down { kind, phase } => {
             said == Some((kind, phase)) && measurement.outcome == Outcome::Down && page.is_none()
@@ -115,4 +125,97 @@ async fn every_hostile_behaviour_has_its_kind_and_phase() {
         let by_kernel = matches!(behaviour, Behaviour::ConnectRefused | Behaviour::ConnectBlackhole);
         assert!(by_kernel || site.connections(*behaviour) > 0, "{} was not met", behaviour.name());
     }
+}
+
+fn secret(name: &'static str, value: &'static str) -> Header {
+    Header::new(http::HeaderName::from_static(name), http::HeaderValue::from_static(value), true)
+}
+
+#[tokio::test]
+async fn credentials_never_reach_another_origin() {
+    let (first, other) = (Site::start().unwrap(), Site::start().unwrap());
+    first.set("/", Answer::redirect("/same"));
+    first.set("/same", Answer::redirect(&other.url("/away")));
+    other.set("/away", Answer::redirect(&first.url("/back")));
+    first.set("/back", Answer::redirect("/last"));
+    first.set("/last", Answer::html("last", 100));
+    let url = first.url("/").replace("http://", "http://user:hunter2@");
+    let target = target(&url, vec![secret("x-key", "k")], Duration::from_secs(10));
+    let (measurement, _) = measure(&prober("", None), &target, &url).await;
+    assert_eq!(measurement.outcome, Outcome::Up, "{measurement:?}");
+    assert_eq!(measurement.redirects.len(), 4);
+    for path in ["/", "/same"] {
+        let hits = first.hits_of(path);
+        assert_eq!(
+            (hits[0].header("x-key"), hits[0].header("authorization").is_some()),
+            (Some("k"), true),
+            "{path}"
+        );
+    }
+    for hits in [other.hits_of("/away"), first.hits_of("/back"), first.hits_of("/last")] {
+        assert_eq!((hits[0].header("x-key"), hits[0].header("authorization")), (None, None));
+    }
+    let hops: u64 = measurement.redirects.iter().map(|hop| hop.timings.total_us).sum();
+    assert!(hops <= measurement.timings.total_us);
+    let shown = format!("{measurement:?}");
+    assert!(!shown.contains("hunter2"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_redirect_that_is_expected_is_not_followed() {
+    let site = Site::start().unwrap();
+    site.set("/", Answer::redirect("/next"));
+    let statuses = parse_ranges("302").unwrap();
+    let url = site.url("/");
+    let target =
+        Target::new(&url.parse().unwrap(), Method::GET, Vec::new(), statuses, None, Duration::from_secs(10));
+    let (measurement, _) = measure(&prober("", None), &target.unwrap(), &url).await;
+    assert_eq!((measurement.outcome, measurement.status), (Outcome::Up, Some(302)));
+    assert!(site.hits_of("/next").is_empty());
+}
+
+#[tokio::test]
+async fn a_page_beyond_the_budget_is_counted_and_not_kept() {
+    let site = Site::start().unwrap();
+    site.set("/", Answer::html("big", 100_000).gzip());
+    let url = site.url("/");
+    let target = target(&url, Vec::new(), Duration::from_secs(10));
+    let (measurement, page) = measure(&prober("", Some(PageBudget::new(256 << 10))), &target, &url).await;
+    let page = page.expect("there is room for it");
+    assert_eq!(measurement.body_bytes, Some(page.body.len() as u64));
+    assert!(String::from_utf8_lossy(&page.body).contains("<title>big</title>"));
+    let (same, page) = measure(&prober("", Some(PageBudget::new(64 << 10))), &target, &url).await;
+    assert_eq!((same.outcome, same.body_bytes, page.is_none()), (Outcome::Up, measurement.body_bytes, true));
+}
+
+#[tokio::test]
+async fn tls_is_on_record_and_expectations_are_judged() {
+    let tls = TestTls::new("an authority").unwrap();
+    let site = Site::start_tls(&tls).unwrap();
+    site.set("/", Answer::status(404));
+    let url = site.url("/");
+    let target = target(&url, Vec::new(), Duration::from_secs(10));
+    let (measurement, _) = measure(&prober(tls.ca_pem(), None), &target, &url).await;
+    assert_eq!((measurement.outcome, measurement.status), (Outcome::Down, Some(404)));
+    assert_eq!(measurement.reason.as_ref().unwrap().name(), Some("status"));
+    let record = measurement.tls.unwrap();
+    assert_eq!((record.version.as_deref(), record.verified), (Some("TLSv1.3"), Some(true)));
+    assert!(record.certificate.is_some() && record.cipher.is_some());
+    assert!(measurement.timings.tls_us > Some(0));
+
+    let (measurement, _) = measure(&prober("", None), &target, &url).await;
+    assert!(measurement.failed_with(FailureKind::TlsUntrusted), "{:?}", measurement.error);
+    let record = measurement.tls.unwrap();
+    assert_eq!((record.verified, record.certificate.is_some()), (Some(false), true));
+}
+
+#[tokio::test]
+async fn names_are_looked_up() {
+    let site = Site::start().unwrap();
+    site.set("/", Answer::html("home", 100));
+    let url = site.url("/").replace("127.0.0.1", "localhost");
+    let (measurement, _) =
+        measure(&prober("", None), &target(&url, Vec::new(), Duration::from_secs(10)), &url).await;
+    assert_eq!(measurement.outcome, Outcome::Up, "{measurement:?}");
+    assert!(measurement.timings.dns_us.is_some());
 }

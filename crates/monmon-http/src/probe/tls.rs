@@ -100,7 +100,8 @@ impl Witness {
 fn certificate(der: &[u8]) -> Option<Certificate> {
     let (_, parsed) = X509Certificate::from_der(der).ok()?;
     let time = |time: x509_parser::time::ASN1Time| Timestamp::from_second(time.timestamp()).ok();
-    let name = |name: &x509_parser::x509::X509Name<'_>| name.to_string().chars().take(NAME_CHARS_MAX).collect();
+    let name =
+        |name: &x509_parser::x509::X509Name<'_>| name.to_string().chars().take(NAME_CHARS_MAX).collect();
     Some(Certificate {
         subject: name(parsed.subject()),
         issuer: name(parsed.issuer()),

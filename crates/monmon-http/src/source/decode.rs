@@ -11,8 +11,8 @@ use monmon_stage::{DecodeContext, StageSpec};
 use monmon_syntax::{Code, Node, Problem, Problems, Ranges, Span, Value, parse_ranges};
 use uuid::Uuid;
 
-use super::spec::{CheckSpec, HttpSpec};
 use super::sites;
+use super::spec::{CheckSpec, HttpSpec};
 use super::table::STATUS_DEFAULT;
 use crate::probe::Limits;
 
@@ -26,7 +26,11 @@ pub(crate) struct Defaults {
     pub(crate) timeout: Duration,
 }
 
-pub(crate) fn decode(node: &Node, context: &DecodeContext<'_>, problems: &mut Problems) -> Box<dyn StageSpec> {
+pub(crate) fn decode(
+    node: &Node,
+    context: &DecodeContext<'_>,
+    problems: &mut Problems,
+) -> Box<dyn StageSpec> {
     let duration = |name, otherwise| node.duration(name).map_or(otherwise, |given| given.value);
     let size = |name, otherwise| node.size(name).map_or(otherwise, |given| given.value);
     let defaults = Defaults {
@@ -57,7 +61,10 @@ pub(crate) fn decode(node: &Node, context: &DecodeContext<'_>, problems: &mut Pr
     }
     Box::new(HttpSpec {
         checks,
-        concurrency: node.integer("concurrency").and_then(|given| usize::try_from(given.value).ok()).unwrap_or(2000),
+        concurrency: node
+            .integer("concurrency")
+            .and_then(|given| usize::try_from(given.value).ok())
+            .unwrap_or(2000),
         limits: Limits {
             body_wire_bytes_max: size("wire-max", 2 << 20),
             body_bytes_max: size("body-max", 8 << 20),
@@ -78,8 +85,12 @@ fn demo_site(node: &Node, problems: &mut Problems) -> Option<SocketAddr> {
                 .label("expected an address such as \"127.0.0.1:8480\""),
         ),
         Err(_) => problems.push(
-            Problem::new(Code::BadName, given.span, format!("`{}` is not an address with a port", given.value))
-                .label("expected an address such as \"127.0.0.1:8480\""),
+            Problem::new(
+                Code::BadName,
+                given.span,
+                format!("`{}` is not an address with a port", given.value),
+            )
+            .label("expected an address such as \"127.0.0.1:8480\""),
         ),
     }
     None
@@ -93,9 +104,10 @@ fn check(
     problems: &mut Problems,
 ) -> Option<CheckSpec> {
     let name = node.arg_text(0)?;
-    names.add(&name.value, name.span, None, problems);
+    let is_new = names.add(&name.value, name.span, None, problems);
     let expect = node.child("expect");
-    let status = expect.and_then(|expect| expect.ranges("status")).map_or_else(default_status, |given| given.value);
+    let status =
+        expect.and_then(|expect| expect.ranges("status")).map_or_else(default_status, |given| given.value);
     let time = expect.and_then(|expect| expect.below("time")).map(|given| given.value);
     let headers = headers(node, context, problems);
     let labels = labels(node, problems);
@@ -113,7 +125,9 @@ fn check(
             }
         },
     };
-    names.add_id(id, node.option_span("id").unwrap_or(name.span), problems);
+    if is_new {
+        names.add_id(id, node.option_span("id").unwrap_or(name.span), problems);
+    }
     Some(CheckSpec {
         id,
         name: name.value,
@@ -153,22 +167,34 @@ fn headers(
             .any(|own| name.value.eq_ignore_ascii_case(own))
         {
             problems.push(
-                Problem::new(Code::Unsupported, name.span, format!("the header `{}` is set by monmon", name.value))
-                    .label("belongs to the connection, not to the check"),
+                Problem::new(
+                    Code::Unsupported,
+                    name.span,
+                    format!("the header `{}` is set by monmon", name.value),
+                )
+                .label("belongs to the connection, not to the check"),
             );
             continue;
         }
         if value.as_literal().is_some_and(|text| HeaderValue::from_str(text).is_err()) {
             problems.push(
-                Problem::new(Code::ForbiddenCharacter, value.span, format!("the value of `{}` cannot be sent", name.value))
-                    .label("a header holds no line breaks or control characters"),
+                Problem::new(
+                    Code::ForbiddenCharacter,
+                    value.span,
+                    format!("the value of `{}` cannot be sent", name.value),
+                )
+                .label("a header holds no line breaks or control characters"),
             );
             continue;
         }
         if headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(&name.value)) {
             problems.push(
-                Problem::new(Code::DuplicateName, name.span, format!("the header `{}` is given twice", name.value))
-                    .label("given before"),
+                Problem::new(
+                    Code::DuplicateName,
+                    name.span,
+                    format!("the header `{}` is given twice", name.value),
+                )
+                .label("given before"),
             );
             continue;
         }
@@ -183,8 +209,12 @@ fn labels(node: &Node, problems: &mut Problems) -> Labels {
         let Value::Text(text) = &value.value else { continue };
         if labels.insert(name.value.clone(), text.clone()).is_some() {
             problems.push(
-                Problem::new(Code::DuplicateName, name.span, format!("the label `{}` is given twice", name.value))
-                    .label("given before"),
+                Problem::new(
+                    Code::DuplicateName,
+                    name.span,
+                    format!("the label `{}` is given twice", name.value),
+                )
+                .label("given before"),
             );
         }
     }
@@ -251,15 +281,13 @@ impl Names {
         true
     }
 
-    fn add_id(&mut self, id: Uuid, span: Span, problems: &mut Problems) {
+    pub(crate) fn add_id(&mut self, id: Uuid, span: Span, problems: &mut Problems) {
         match self.ids.get(&id) {
-            // The same name gives the same id, and was reported as a name.
-            Some(first) if *first != span && !self.exact.values().any(|(at, _)| *at == span) => problems.push(
+            Some(first) => problems.push(
                 Problem::new(Code::DuplicateName, span, format!("two checks have the id `{id}`"))
                     .label("the second")
                     .related(*first, "the first"),
             ),
-            Some(_) => {}
             None => {
                 self.ids.insert(id, span);
             }

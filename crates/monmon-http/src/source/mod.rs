@@ -13,4 +13,5 @@ mod table;
 use monmon_stage::{Section, StageKind};
 
 /// Checks websites on a schedule.
-pub static SOURCE: StageKind = StageKind { section: Section::Sources, spec: &table::HTTP, decode: decode::decode };
+pub static SOURCE: StageKind =
+    StageKind { section: Section::Sources, spec: &table::HTTP, decode: decode::decode };

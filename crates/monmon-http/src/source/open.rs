@@ -35,7 +35,9 @@ pub(crate) async fn open(spec: &HttpSpec, context: StageContext) -> Result<OpenS
     };
     let tls = tokio::task::spawn_blocking(move || TlsSetup::new(roots(extra)))
         .await
-        .map_err(|error| StageError::permanent("the certificate authorities could not be read").caused_by(error))?
+        .map_err(|error| {
+            StageError::permanent("the certificate authorities could not be read").caused_by(error)
+        })?
         .map_err(|error| StageError::permanent("TLS cannot be set up").caused_by(error))?;
     let demo = match spec.demo_site {
         Some(address) => Some(std::net::TcpListener::bind(address).and_then(|listener| {
@@ -57,11 +59,19 @@ pub(crate) async fn open(spec: &HttpSpec, context: StageContext) -> Result<OpenS
 fn ready(spec: &CheckSpec, context: &StageContext) -> Result<Ready, StageError> {
     let resolved = spec.url.resolve(&*context.world)?;
     let wrong = |code: Code, late: &Late, message: String| {
-        StageError::from(Problem::new(code, late.span, message).label(format!("of the check `{}`", spec.name)))
+        StageError::from(
+            Problem::new(code, late.span, message).label(format!("of the check `{}`", spec.name)),
+        )
     };
     let url = match Url::parse(resolved.expose()) {
         Ok(url) if matches!(url.scheme(), "http" | "https") => url,
-        Ok(_) => return Err(wrong(Code::BadUrl, &spec.url, "the URL is not one of http:// or https://".to_owned())),
+        Ok(_) => {
+            return Err(wrong(
+                Code::BadUrl,
+                &spec.url,
+                "the URL is not one of http:// or https://".to_owned(),
+            ));
+        }
         Err(error) => return Err(wrong(Code::BadUrl, &spec.url, format!("the URL is none: {error}"))),
     };
     let mut headers = Vec::with_capacity(spec.headers.len());
@@ -70,7 +80,11 @@ fn ready(spec: &CheckSpec, context: &StageContext) -> Result<Ready, StageError> 
         let (Ok(name), Ok(mut value)) =
             (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value.expose()))
         else {
-            return Err(wrong(Code::BadSecret, late, format!("the value of the header `{name}` cannot be sent")));
+            return Err(wrong(
+                Code::BadSecret,
+                late,
+                format!("the value of the header `{name}` cannot be sent"),
+            ));
         };
         let is_late = late.as_literal().is_none();
         value.set_sensitive(is_late);
@@ -103,10 +117,9 @@ fn authorities(
     let wrong = |code, message: String| {
         StageError::from(Problem::new(code, late.span, message).label("expected a PEM file of certificates"))
     };
-    let bytes = context
-        .world
-        .read_file(&path, CA_BYTES_MAX)
-        .map_err(|error| wrong(Code::UnreadableFile, format!("the file `{}` cannot be read: {error}", path.display())))?;
+    let bytes = context.world.read_file(&path, CA_BYTES_MAX).map_err(|error| {
+        wrong(Code::UnreadableFile, format!("the file `{}` cannot be read: {error}", path.display()))
+    })?;
     if bytes.len() > CA_BYTES_MAX {
         return Err(wrong(Code::TooLarge, format!("the file `{}` is larger than 4MiB", path.display())));
     }
@@ -129,7 +142,10 @@ fn roots(extra: Vec<CertificateDer<'static>>) -> RootCertStore {
         tracing::warn!(unusable, "certificates of the `tls` block that cannot be used");
     }
     if roots.is_empty() {
-        tracing::warn!(ignored, "this machine trusts no certificate authority: https checks will be untrusted");
+        tracing::warn!(
+            ignored,
+            "this machine trusts no certificate authority: https checks will be untrusted"
+        );
     }
     roots
 }

@@ -103,7 +103,8 @@ mod tests {
         }
         assert!(owed.is_empty());
         assert_eq!(told.len(), 1_050);
-        let first: Vec<i64> = told.iter().filter(|(check, ..)| *check == 1).map(|(_, slot, _)| *slot).collect();
+        let first: Vec<i64> =
+            told.iter().filter(|(check, ..)| *check == 1).map(|(_, slot, _)| *slot).collect();
         assert_eq!(first, (0..50).map(|slot| slot * 10).collect::<Vec<_>>());
     }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use monmon_model::{
-    Failure, FailureKind, Measurement, Outcome, Phase, Prober as ProberRecord, Timings, boot_id, measurement_id,
+    Failure, FailureKind, Measurement, Outcome, Phase, Prober as ProberRecord, Timings, boot_id,
+    measurement_id,
 };
 use monmon_stage::{Clock, Envelope, Mode, Page, StageContext};
 use tokio::sync::{Notify, mpsc};

@@ -83,7 +83,8 @@ pub(crate) async fn drive(source: HttpSource, out: Emitter) -> Result<(), StageE
     let book = Book::new(Arc::clone(&context.counters));
     let (handover, taken) = mpsc::channel(HANDOVER_MAX);
     let room = Arc::new(Notify::new());
-    let producer = Producer::new(checks, prober, concurrency, &context, Arc::clone(&book), handover, Arc::clone(&room));
+    let producer =
+        Producer::new(checks, prober, concurrency, &context, Arc::clone(&book), handover, Arc::clone(&room));
     // The emitter goes with the pump, so that the stages behind see the end and flush before the acks are waited for.
     tokio::join!(producer.run(), pump(taken, out, room));
     let overdue = async {

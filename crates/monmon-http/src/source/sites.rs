@@ -7,8 +7,8 @@ use csv::StringRecord;
 use monmon_model::{Labels, check_id};
 use monmon_stage::DecodeContext;
 use monmon_syntax::{
-    Code, FILE_BYTES_MAX, Late, Node, Problem, Problems, Span, did_you_mean, format_duration, format_size, parse_below,
-    parse_duration, parse_ranges, printable,
+    Code, FILE_BYTES_MAX, Late, Node, Problem, Problems, Span, did_you_mean, format_duration, format_size,
+    parse_below, parse_duration, parse_ranges, printable,
 };
 use url::Url;
 
@@ -33,8 +33,12 @@ pub(crate) fn read(
     let Some(late) = node.arg_late(0) else { return };
     let Some(path) = late.as_literal() else {
         problems.push(
-            Problem::new(Code::LateNotAllowed, late.span, "the list of checks cannot come by (env) or (file)")
-                .label("write the path itself"),
+            Problem::new(
+                Code::LateNotAllowed,
+                late.span,
+                "the list of checks cannot come by (env) or (file)",
+            )
+            .label("write the path itself"),
         );
         return;
     };
@@ -42,7 +46,8 @@ pub(crate) fn read(
     let bytes = match context.loader.load(&context.sources.rooted(late.span.file, Path::new(path))) {
         Ok(bytes) if bytes.len() > FILE_BYTES_MAX => {
             let message = format!("`{path}` is larger than {}", format_size(FILE_BYTES_MAX as u64));
-            problems.push(Problem::new(Code::TooLarge, late.span, message).label("split it into several files"));
+            problems
+                .push(Problem::new(Code::TooLarge, late.span, message).label("split it into several files"));
             return;
         }
         Ok(bytes) => bytes,
@@ -78,6 +83,7 @@ pub(crate) fn read(
         match columns.check(&row, context, defaults, late.span) {
             Ok(check) => {
                 if names.add(&check.name, late.span, Some(line), problems) {
+                    names.add_id(check.id, late.span, problems);
                     checks.push(check);
                 }
             }
@@ -105,7 +111,8 @@ struct Place<'a> {
 
 impl Place<'_> {
     fn problem(&self, line: u64, fault: String) -> Problem {
-        Problem::new(Code::BadCsv, self.span, format!("`{}`, line {line}: {fault}", self.path)).label("named here")
+        Problem::new(Code::BadCsv, self.span, format!("`{}`, line {line}: {fault}", self.path))
+            .label("named here")
     }
 }
 
@@ -132,7 +139,8 @@ impl Columns {
                     wrong(place.problem(1, format!("the column `{title}` is there twice")));
                 }
             } else {
-                let problem = place.problem(1, format!("`{}` is no column of a list of checks", printable(title)));
+                let problem =
+                    place.problem(1, format!("`{}` is no column of a list of checks", printable(title)));
                 wrong(problem.maybe_help(did_you_mean(title, COLUMNS.iter().copied())));
             }
         }
@@ -155,16 +163,23 @@ impl Columns {
             return Err(vec![format!("{} cells where the first row has {}", row.len(), self.count)]);
         }
         let mut faults = Vec::new();
-        let cell = |column: usize| self.known[column].and_then(|at| row.get(at)).filter(|text| !text.is_empty());
+        let cell =
+            |column: usize| self.known[column].and_then(|at| row.get(at)).filter(|text| !text.is_empty());
         let mut keep = |result: Result<(), String>| faults.extend(result.err());
         let name = cell(0).unwrap_or_default();
         keep(plain_name(name));
         let url = cell(1).unwrap_or_default();
         keep(http_url(url));
         let mut interval = defaults.interval;
-        keep(within("interval", cell(2), INTERVAL_MIN, INTERVAL_MAX).map(|given| interval = given.unwrap_or(interval)));
+        keep(
+            within("interval", cell(2), INTERVAL_MIN, INTERVAL_MAX)
+                .map(|given| interval = given.unwrap_or(interval)),
+        );
         let mut timeout = defaults.timeout;
-        keep(within("timeout", cell(3), TIMEOUT_MIN, TIMEOUT_MAX).map(|given| timeout = given.unwrap_or(timeout)));
+        keep(
+            within("timeout", cell(3), TIMEOUT_MIN, TIMEOUT_MAX)
+                .map(|given| timeout = given.unwrap_or(timeout)),
+        );
         let method = cell(4).unwrap_or("GET").to_ascii_uppercase();
         if !METHODS.contains(&method.as_str()) {
             keep(Err(format!("`{}` is none of the methods {}", printable(&method), METHODS.join(", "))));
@@ -172,7 +187,9 @@ impl Columns {
         let mut status = default_status();
         if let Some(text) = cell(5) {
             match parse_ranges(text) {
-                Ok(ranges) if ranges.iter().all(|(first, last)| first >= STATUS_MIN && last <= STATUS_MAX) => {
+                Ok(ranges)
+                    if ranges.iter().all(|(first, last)| first >= STATUS_MIN && last <= STATUS_MAX) =>
+                {
                     status = ranges;
                 }
                 Ok(_) => keep(Err(format!("the status `{text}` lies outside of {STATUS_MIN}-{STATUS_MAX}"))),
@@ -181,12 +198,20 @@ impl Columns {
         }
         let mut time = None;
         if let Some(text) = cell(6) {
-            keep(parse_below(text).map(|bound| time = Some(bound)).map_err(|error| format!("time: {}", error.message)));
+            keep(
+                parse_below(text)
+                    .map(|bound| time = Some(bound))
+                    .map_err(|error| format!("time: {}", error.message)),
+            );
         }
         let mut labels = Labels::new();
         for (label, at) in &self.labels {
             if let Some(text) = row.get(*at).filter(|text| !text.is_empty()) {
-                keep(if text.contains('\0') { Err(format!("the label `{label}` holds a NUL")) } else { Ok(()) });
+                keep(if text.contains('\0') {
+                    Err(format!("the label `{label}` holds a NUL"))
+                } else {
+                    Ok(())
+                });
                 labels.insert(label.clone(), text.to_owned());
             }
         }
@@ -217,7 +242,7 @@ fn plain_name(name: &str) -> Result<(), String> {
         return Err(format!("the name is longer than {NAME_CHARS_MAX} characters"));
     }
     if printable(name) != name || name.chars().any(char::is_control) {
-        return Err(format!("the name `{}` holds a character that cannot be seen", printable(name)));
+        return Err(format!("the name `{}` holds a character that cannot be seen", name.escape_debug()));
     }
     Ok(())
 }
@@ -233,9 +258,10 @@ fn http_url(text: &str) -> Result<(), String> {
         return Err("the url holds a space or a control character".to_owned());
     }
     match Url::parse(text) {
-        Ok(url) if !matches!(url.scheme(), "http" | "https") => {
-            Err(format!("`{}` URLs cannot be checked; it can begin with https://, http://", printable(url.scheme())))
-        }
+        Ok(url) if !matches!(url.scheme(), "http" | "https") => Err(format!(
+            "`{}` URLs cannot be checked; it can begin with https://, http://",
+            printable(url.scheme())
+        )),
         Ok(url) if url.host_str().is_none_or(str::is_empty) => Err("the url names no host".to_owned()),
         Ok(_) => Ok(()),
         Err(error) => Err(format!("the url is none: {error}")),

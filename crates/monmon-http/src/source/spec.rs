@@ -90,7 +90,8 @@ impl CheckSpec {
         }
         if !self.headers.is_empty() {
             // A header's value may be a credential even where it is written in place.
-            let headers = self.headers.iter().map(|(name, value)| (name.clone(), json!(header_shown(name, value))));
+            let headers =
+                self.headers.iter().map(|(name, value)| (name.clone(), json!(header_shown(name, value))));
             described["headers"] = Value::Object(headers.collect::<Map<_, _>>());
         }
         if !self.labels.is_empty() {
@@ -116,6 +117,7 @@ fn shown(late: &Late) -> String {
 }
 
 fn header_shown(name: &str, value: &Late) -> String {
-    let credential = ["authorization", "cookie", "proxy-authorization"].iter().any(|word| name.eq_ignore_ascii_case(word));
+    let credential =
+        ["authorization", "cookie", "proxy-authorization"].iter().any(|word| name.eq_ignore_ascii_case(word));
     if credential && value.as_literal().is_some() { "***".to_owned() } else { shown(value) }
 }

@@ -40,7 +40,11 @@ pub(crate) static HTTP: NodeSpec = NodeSpec {
     example: r#"http "sites" interval="30s" { check "home" "https://example.org/" }"#,
     args: &[STAGE_NAME],
     options: &[
-        OptionSpec { default: Some("1m"), help: "time from slot to slot, where a check does not say", ..INTERVAL },
+        OptionSpec {
+            default: Some("1m"),
+            help: "time from slot to slot, where a check does not say",
+            ..INTERVAL
+        },
         OptionSpec {
             default: Some("10s"),
             help: "longest time of one measurement, where a check does not say",
@@ -95,7 +99,12 @@ static CHECK: NodeSpec = NodeSpec {
     help: "one thing to check",
     example: r#"check "home" "https://example.org/" { expect status="200" time="<2s" }"#,
     args: &[
-        ArgSpec { name: "name", kind: ValueKind::Name, help: "the check's name, unique in the source", ..ArgSpec::BLANK },
+        ArgSpec {
+            name: "name",
+            kind: ValueKind::Name,
+            help: "the check's name, unique in the source",
+            ..ArgSpec::BLANK
+        },
         ArgSpec {
             name: "url",
             kind: ValueKind::Url { schemes: &["https", "http"] },

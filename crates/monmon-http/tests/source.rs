@@ -1,0 +1,318 @@
+//! The source as a pipeline file asks for it: what is refused, and what its slots become.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use monmon_http::SOURCE;
+use monmon_model::{FailureKind, Measurement, Outcome};
+use monmon_stage::{
+    DecodeContext, Emitter, Inlet, Item, Mode, OpenStage, ProberIdentity, StageContext, StageCounters,
+    StageSpec, SystemClock, SystemWorld, inlet,
+};
+use monmon_syntax::{MemoryLoader, Problems, SourceFile, SourceMap, parse, read};
+use monmon_testkit::{Answer, Behaviour, HostileSite, Site};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+fn decoded(text: &str, loader: &MemoryLoader) -> (Box<dyn StageSpec>, Problems) {
+    let mut sources = SourceMap::new();
+    let file = sources.add(SourceFile::new("test.kdl", text));
+    let mut problems = Problems::new();
+    let document = parse(file, text, &mut problems).expect("the tests write KDL");
+    let node = read(&document.nodes()[0], file, SOURCE.spec, &mut problems);
+    let context = DecodeContext {
+        pipeline: "tests",
+        stage: "sites",
+        sources: &sources,
+        folder: Path::new("."),
+        loader,
+    };
+    let spec = (SOURCE.decode)(&node, &context, &mut problems);
+    (spec, problems)
+}
+
+fn told(text: &str, loader: &MemoryLoader) -> String {
+    let (_, problems) = decoded(text, loader);
+    let lines = problems.iter().map(|problem| format!("{}: {}", problem.code.as_str(), problem.message));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn mistakes_in_checks_are_told_in_one_go() {
+    let text = r#"http "sites" demo-site="0.0.0.0:80" {
+        check "a" "https://a.test/" id="not-a-uuid" { header "bad name" "x"; header "host" "a"; header "host" "b" }
+        check "b" "https://b.test/" { header "connection" "close"; header "x" "a\nb"; label k="v"; label k="w" }
+        check "b" "https://b.test/again"
+        check "B" "https://b.test/more" { match "m" "x"; match "m" "y" }
+        checks-from "none.csv"
+    }"#;
+    insta::assert_snapshot!(told(text, &MemoryLoader::new()), @r##"
+    monmon::out_of_range: the demo site is served on loopback only
+    monmon::bad_name: `not-a-uuid` is not a UUID
+    monmon::bad_name: `bad name` cannot be a header's name
+    monmon::duplicate_name: the header `host` is given twice
+    monmon::unsupported: the header `connection` is set by monmon
+    monmon::forbidden_character: the value of `x` cannot be sent
+    monmon::duplicate_name: the label `k` is given twice
+    monmon::duplicate_name: two checks are named `b`
+    monmon::confusable: the checks `b` and `B` differ by case alone
+    monmon::duplicate_name: the check has two matchers named `m`
+    monmon::unreadable_file: `none.csv` cannot be read: there is no such file
+    "##);
+}
+
+#[test]
+fn every_bad_row_has_its_line() {
+    let csv = "\u{feff}name,url,interval,timeout,method,status,time,label.team\n\
+               good,https://a.test/,30s,5s,head,\"200-299,304\",<2s,web\n\
+               ,https://a.test/,,,,,,\n\
+               two,ftp://a.test/,5,,FETCH,20,2s,\n\
+               three,a.test,0s,1y,,200,<1s,\n\
+               good,https://b.test/,,,,,,\n\
+               ragged,https://c.test/\n\
+               \"multi\nline\",https://d.test/,,,,,,\n\
+               last,https://e.test/,,,,,,\n";
+    let loader = MemoryLoader::new().with("sites.csv", csv);
+    let text = r#"http "sites" { checks-from "sites.csv" }"#;
+    insta::assert_snapshot!(told(text, &loader), @r##"
+    monmon::bad_csv: `sites.csv`, line 3: the check has no name
+    monmon::bad_csv: `sites.csv`, line 4: `ftp` URLs cannot be checked; it can begin with https://, http://
+    monmon::bad_csv: `sites.csv`, line 4: interval: the number `5` has no unit; write it as "5s"
+    monmon::bad_csv: `sites.csv`, line 4: `FETCH` is none of the methods GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE
+    monmon::bad_csv: `sites.csv`, line 4: the status `20` lies outside of 100-999
+    monmon::bad_csv: `sites.csv`, line 4: time: `2s` is not an upper bound
+    monmon::bad_csv: `sites.csv`, line 5: the url is none: relative URL without a base
+    monmon::bad_csv: `sites.csv`, line 5: the interval `0s` lies outside of 100ms to 1d
+    monmon::bad_csv: `sites.csv`, line 5: the timeout `1y` lies outside of 10ms to 10m
+    monmon::duplicate_name: two checks are named `good` (line 6)
+    monmon::bad_csv: `sites.csv`, line 7: 2 cells where the first row has 8
+    monmon::bad_csv: `sites.csv`, line 8: the name `multi\nline` holds a character that cannot be seen
+    "##);
+    let (spec, _) = decoded(text, &loader);
+    insta::assert_json_snapshot!(spec.describe(), @r##"
+    {
+      "body-max": "8MiB",
+      "checks": [
+        {
+          "id": "e8cdc58e-27eb-57ae-ace1-a709ae952398",
+          "interval": "30s",
+          "labels": {
+            "team": "web"
+          },
+          "method": "HEAD",
+          "name": "good",
+          "status": "200-299,304",
+          "time": "<2s",
+          "timeout": "5s",
+          "url": "https://a.test/"
+        },
+        {
+          "id": "962dc40d-7324-5b92-8bba-ae0e567d342f",
+          "interval": "1m",
+          "method": "GET",
+          "name": "last",
+          "status": "200-299",
+          "timeout": "10s",
+          "url": "https://e.test/"
+        }
+      ],
+      "concurrency": 2000,
+      "pages-max": "64MiB",
+      "wire-max": "2MiB"
+    }
+    "##);
+}
+
+#[test]
+fn a_list_needs_its_columns() {
+    let loader = MemoryLoader::new().with("sites.csv", "nmae,url,url\n");
+    insta::assert_snapshot!(told(r#"http "sites" { checks-from "sites.csv" }"#, &loader), @r##"
+    monmon::bad_csv: `sites.csv`, line 1: `nmae` is no column of a list of checks
+    monmon::bad_csv: `sites.csv`, line 1: the column `url` is there twice
+    monmon::bad_csv: `sites.csv`, line 1: the column `name` is missing
+    "##);
+}
+
+#[test]
+fn a_source_without_checks_is_a_mistake() {
+    insta::assert_snapshot!(told(r#"http "sites""#, &MemoryLoader::new()), @"monmon::missing_node: the source has nothing to check");
+}
+
+struct Running {
+    task: JoinHandle<Result<(), monmon_stage::StageError>>,
+    inlet: Inlet,
+    stop: CancellationToken,
+    counters: Arc<StageCounters>,
+}
+
+async fn started(text: &str, mode: Mode, grace: Duration, capacity: usize) -> Running {
+    let (spec, problems) = decoded(text, &MemoryLoader::new());
+    assert!(!problems.has_errors(), "{:?}", problems.iter().collect::<Vec<_>>());
+    let (stop, counters) = (CancellationToken::new(), Arc::new(StageCounters::default()));
+    let context = StageContext {
+        pipeline: "tests".into(),
+        stage: "sites".into(),
+        mode,
+        stop: stop.clone(),
+        world: Arc::new(SystemWorld),
+        clock: Arc::new(SystemClock),
+        prober: ProberIdentity { id: Uuid::from_u128(7), name: "here".to_owned(), location: None },
+        keep_pages: true,
+        fail_fast: false,
+        grace,
+        counters: Arc::clone(&counters),
+    };
+    let (outlet, inlet) = inlet(capacity, true);
+    let OpenStage::Source(source) = spec.open(context).await.unwrap() else { panic!("http is a source") };
+    #[expect(clippy::disallowed_methods, reason = "the test awaits it")]
+    let task = tokio::spawn(source.run(Emitter::new(vec![outlet])));
+    Running { task, inlet, stop, counters }
+}
+
+impl Running {
+    /// Takes at least so many measurements, then all until the end, delivering each.
+    async fn take(&mut self, at_least: usize) -> Vec<Measurement> {
+        let mut taken = Vec::new();
+        while taken.len() < at_least {
+            let Some(batch) = self.inlet.recv().await else { break };
+            for envelope in batch {
+                if let Item::Measurement(measured) = envelope.item {
+                    taken.push(*measured.measurement);
+                }
+                envelope.ack.deliver();
+            }
+        }
+        taken
+    }
+
+    async fn end(mut self) -> (Vec<Measurement>, monmon_stage::Counts) {
+        let rest = self.take(usize::MAX).await;
+        self.task.await.unwrap().unwrap();
+        (rest, self.counters.counts())
+    }
+}
+
+/// Contiguous numbers, and for each check every slot once from the first to the last.
+fn assert_complete(measurements: &[Measurement], interval_us: i64) {
+    let numbers: Vec<u64> = measurements.iter().map(|one| one.seq).collect();
+    assert_eq!(numbers, (1..=measurements.len() as u64).collect::<Vec<_>>());
+    let mut slots: Vec<(Uuid, i64)> =
+        measurements.iter().map(|one| (one.check.id, one.scheduled_at.as_microsecond())).collect();
+    slots.sort_unstable();
+    for pair in slots.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
+        assert_eq!(pair[1].1 - pair[0].1, interval_us);
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+#[tokio::test]
+async fn once_checks_each_check_once_and_ends() {
+    let port = free_port();
+    let text = format!(
+        r#"http "sites" demo-site="127.0.0.1:{port}" {{
+            check "home" "http://127.0.0.1:{port}/"
+            check "slow" "http://127.0.0.1:{port}/slow" {{ expect time="<100ms" }}
+            check "moved" "http://127.0.0.1:{port}/moved"
+            check "missing" "http://127.0.0.1:{port}/none"
+        }}"#
+    );
+    let (mut measurements, counts) = started(&text, Mode::Once, Duration::from_secs(30), 8).await.end().await;
+    measurements.sort_by(|a, b| a.check.name.cmp(&b.check.name));
+    let outcomes: Vec<_> = measurements
+        .iter()
+        .map(|one| {
+            (one.check.name.as_str(), one.outcome, one.status, one.reason.as_ref().and_then(|why| why.name()))
+        })
+        .collect();
+    assert_eq!(
+        outcomes,
+        [
+            ("home", Outcome::Up, Some(200), None),
+            ("missing", Outcome::Down, Some(404), Some("status")),
+            ("moved", Outcome::Up, Some(200), None),
+            ("slow", Outcome::Down, Some(200), Some("time")),
+        ]
+    );
+    assert_eq!((counts.received, counts.delivered, counts.failed), (4, 4, 0));
+}
+
+#[tokio::test]
+async fn every_slot_is_measured_and_the_site_was_really_asked() {
+    let site = Site::start().unwrap();
+    site.set("/", Answer::html("home", 10_000));
+    let text = format!(
+        r#"http "sites" interval="100ms" {{ check "a" "{0}"; check "b" "{0}"; check "c" "{0}" }}"#,
+        site.url("/")
+    );
+    let mut running = started(&text, Mode::Continuous, Duration::from_secs(30), 8).await;
+    let mut all = running.take(60).await;
+    running.stop.cancel();
+    let (rest, counts) = running.end().await;
+    all.extend(rest);
+    assert_complete(&all, 100_000);
+    // On a busy machine slots may be slept through; then they say so, and the site was not asked.
+    let asked = all.iter().filter(|one| one.started_at.is_some()).count() as u64;
+    assert_eq!(site.count(), asked);
+    assert!(asked > 0);
+    assert!(all.iter().all(|one| one.outcome == Outcome::Up || one.failed_with(FailureKind::Overslept)));
+    assert_eq!((counts.received, counts.delivered), (all.len() as u64, all.len() as u64));
+}
+
+#[tokio::test]
+async fn what_is_under_way_at_the_stop_is_told() {
+    let site = HostileSite::with(&[Behaviour::HeadSilence]).unwrap();
+    let url = site.url(Behaviour::HeadSilence).unwrap();
+    let text = format!(r#"http "sites" interval="100ms" timeout="1m" {{ check "silent" "{url}" }}"#);
+    let running = started(&text, Mode::Continuous, Duration::from_millis(400), 8).await;
+    while site.connections(Behaviour::HeadSilence) < 5 {
+        tokio::task::yield_now().await;
+    }
+    running.stop.cancel();
+    let (all, counts) = running.end().await;
+    assert_complete(&all, 100_000);
+    assert!(all.len() >= 5);
+    assert!(all.iter().all(|one| one.outcome == Outcome::Unknown), "{all:?}");
+    assert!(all.iter().any(|one| one.failed_with(FailureKind::Shutdown)));
+    assert_eq!(counts.received, all.len() as u64);
+}
+
+#[tokio::test]
+async fn beyond_the_concurrency_slots_are_overload_and_none_is_lost() {
+    let site = HostileSite::with(&[Behaviour::HeadSilence]).unwrap();
+    let url = site.url(Behaviour::HeadSilence).unwrap();
+    let text =
+        format!(r#"http "sites" interval="100ms" timeout="1m" concurrency=2 {{ check "silent" "{url}" }}"#);
+    let mut running = started(&text, Mode::Continuous, Duration::from_millis(400), 8).await;
+    // With two under way for a minute, what comes meanwhile can only be overload.
+    let mut all = running.take(4).await;
+    assert!(
+        all.iter()
+            .all(|one| one.failed_with(FailureKind::Overload) || one.failed_with(FailureKind::Overslept))
+    );
+    running.stop.cancel();
+    all.extend(running.end().await.0);
+    assert_complete(&all, 100_000);
+    assert_eq!(all.iter().filter(|one| one.failed_with(FailureKind::Shutdown)).count(), 2);
+    assert_eq!(site.connections(Behaviour::HeadSilence), 2);
+}
+
+#[tokio::test]
+async fn stages_that_are_gone_end_the_source() {
+    let site = Site::start().unwrap();
+    site.set("/", Answer::html("home", 100));
+    let text = format!(r#"http "sites" interval="100ms" {{ check "a" "{}" }}"#, site.url("/"));
+    let running = started(&text, Mode::Continuous, Duration::from_secs(1), 1).await;
+    drop(running.inlet);
+    // The engine stops every source when a stage fails; until then the source may go on or end.
+    running.stop.cancel();
+    running.task.await.unwrap().unwrap();
+    let counts = running.counters.counts();
+    assert_eq!(counts.delivered, 0);
+    assert_eq!(counts.failed, counts.received);
+}
