@@ -1,5 +1,7 @@
 //! The source as a pipeline file asks for it: what is refused, and what its slots become.
 
+#![expect(clippy::unwrap_used, reason = "a test says by a panic what went wrong")]
+
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
