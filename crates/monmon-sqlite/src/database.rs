@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use crate::error::{StoreError, StoreErrorKind};
 
 /// How long SQLite itself waits for another process before a statement is busy.
-const BUSY_WAIT: Duration = Duration::from_secs(5);
+const BUSY_WAIT: Duration = Duration::from_secs(1);
 /// Prepared statements that are kept: there are fewer.
 const STATEMENTS_MAX: usize = 32;
 

@@ -1,0 +1,166 @@
+//! The file: made, shared, locked, taken away.
+
+mod support;
+
+use std::time::Duration;
+
+use monmon_sqlite::{StoreErrorKind, check_states, migrate};
+use monmon_stage::{Emitter, StageError, inlet};
+use monmon_testkit::stages::stage_context;
+use rusqlite::Connection;
+use support::{Rig, open};
+
+#[test]
+fn migrating_twice_applies_once() {
+    let rig = Rig::new();
+    assert_eq!(migrate(&rig.path()).expect("made"), ["0001_tables.sql", "0002_views.sql"]);
+    assert_eq!(migrate(&rig.path()).expect("there"), [""; 0]);
+    assert_eq!(rig.count("monmon_schema_version"), 2);
+}
+
+#[test]
+fn migrating_in_many_threads_at_once() {
+    let rig = Rig::new();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| migrate(&rig.path()))).collect();
+        for thread in threads {
+            let migrated = thread.join().expect("no panic");
+            assert!(migrated.as_ref().map_or_else(|error| error.is_transient(), |_| true), "{migrated:?}");
+        }
+    });
+    migrate(&rig.path()).expect("there");
+    assert_eq!(rig.count("monmon_schema_version"), 2);
+}
+
+#[tokio::test]
+async fn two_writers_and_a_reader() {
+    let rig = Rig::new();
+    let batches = |name: &'static str, from: u64| {
+        (0..20).map(|n| rig.batch(name, from + n * 25..from + (n + 1) * 25)).collect::<Vec<_>>()
+    };
+    let now = "2026-11-23T12:30:00Z".parse().expect("a time");
+    let reading = async {
+        let mut seen = 0;
+        while rig.book.entries().len() < 1_000 {
+            match check_states(&rig.path(), now) {
+                Ok(states) => seen = states.len(),
+                // Before the tables are made.
+                Err(error) => assert!(
+                    matches!(error.kind(), StoreErrorKind::Missing | StoreErrorKind::Schema),
+                    "{error:?}"
+                ),
+            }
+            tokio::task::yield_now().await;
+        }
+        seen
+    };
+    let (one, two, _) = tokio::join!(rig.store(batches("one", 1)), rig.store(batches("two", 1_001)), reading);
+    one.ended.expect("stored");
+    two.ended.expect("stored");
+    assert_eq!(rig.count("monmon_measurement"), 1_000);
+    assert_eq!(rig.book.delivered().len(), 1_000);
+    assert_eq!(check_states(&rig.path(), now).expect("there").len(), 2);
+}
+
+#[tokio::test]
+async fn a_locked_file_is_waited_for() {
+    let rig = Rig::new();
+    migrate(&rig.path()).expect("made");
+    let context = stage_context("store");
+    let counters = context.counters.clone();
+    let sink = rig.open("linger=\"0s\"", context).await.expect("open");
+    let other = rig.read();
+    other.execute_batch("BEGIN IMMEDIATE").expect("the lock is free");
+    let (outlet, input) = inlet(1, false);
+    let out = Emitter::new(vec![outlet]);
+    let unlocking = async {
+        out.emit(rig.batch("docs", [1])).await.expect("taken");
+        while counters.counts().retries == 0 {
+            assert_eq!(rig.book.entries(), [], "nothing is acked that is not stored");
+            // A pause between two looks: the test ends when the retry is seen, however long that takes.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        other.execute_batch("COMMIT").expect("unlocked");
+        drop(out);
+    };
+    let (ended, ()) = tokio::join!(sink.run(input), unlocking);
+    ended.expect("stored at last");
+    assert_eq!((rig.book.entries(), rig.count("monmon_measurement")), (vec![(1, true)], 1));
+}
+
+/// Between two batches something happens to the file; both are there in the end, or what was is told.
+async fn between(rig: &Rig, happens: impl FnOnce()) -> Result<(), StageError> {
+    let sink = rig.open("linger=\"0s\"", stage_context("store")).await.expect("open");
+    let (outlet, input) = inlet(1, false);
+    let out = Emitter::new(vec![outlet]);
+    let feeding = async {
+        out.emit(rig.batch("docs", [1])).await.expect("taken");
+        rig.book.resolved(1).await;
+        happens();
+        out.emit(rig.batch("docs", [2])).await.expect("taken");
+        drop(out);
+    };
+    let (ended, ()) = tokio::join!(sink.run(input), feeding);
+    ended
+}
+
+#[tokio::test]
+async fn a_deleted_file_is_made_again_and_nothing_is_acked_into_the_void() {
+    let rig = Rig::new();
+    between(&rig, || std::fs::remove_file(rig.path()).expect("deleted")).await.expect("stored");
+    assert_eq!(rig.book.delivered(), [1, 2]);
+    assert_eq!(rig.count("monmon_measurement WHERE seq = 2"), 1);
+}
+
+#[tokio::test]
+async fn a_deleted_log_loses_nothing() {
+    let rig = Rig::new();
+    between(&rig, || std::fs::remove_file(rig.log_path()).expect("deleted")).await.expect("stored");
+    assert_eq!(rig.book.delivered(), [1, 2]);
+    assert_eq!(rig.count("monmon_measurement"), 2);
+}
+
+#[tokio::test]
+async fn a_table_that_is_gone_ends_the_run_with_help() {
+    let rig = Rig::new();
+    let dropping = || rig.read().execute_batch("DROP TABLE monmon_measurement").expect("dropped");
+    let error = between(&rig, dropping).await.expect_err("no table");
+    assert!(!error.is_transient());
+    assert!(error.help_text().is_some_and(|help| help.contains("monmon db migrate")), "{error:?}");
+    assert_eq!(rig.book.entries(), [(1, true), (2, false)]);
+}
+
+#[tokio::test]
+async fn files_that_cannot_be_a_store() {
+    let rig = Rig::new();
+    std::fs::write(rig.folder().join("text"), "not a database, but long enough to be one\n".repeat(40))
+        .expect("written");
+    Connection::open(rig.folder().join("newer"))
+        .and_then(|newer| {
+            newer.execute_batch(
+                "CREATE TABLE monmon_schema_version (version); INSERT INTO monmon_schema_version VALUES (99)",
+            )
+        })
+        .expect("made");
+    let cases = [
+        ("text", "is not a SQLite database"),
+        ("newer", "was made by a newer monmon: its tables are of version 99, this one knows 2"),
+        ("no/such/folder/db", "cannot be opened"),
+        (".", "cannot be opened"),
+    ];
+    for (path, expected) in cases {
+        let opened = open(rig.folder(), &format!("path=\"{path}\""), stage_context("store")).await;
+        let error = opened.err().expect("refused");
+        assert!(error.to_string().contains(expected), "{path}: {error}");
+        assert!(!error.is_transient() && error.help_text().is_some(), "{path}: {error:?}");
+    }
+}
+
+#[test]
+fn a_reader_makes_no_file() {
+    let rig = Rig::new();
+    let error = check_states(&rig.path(), jiff::Timestamp::UNIX_EPOCH).expect_err("nothing is there");
+    assert_eq!(error.kind(), StoreErrorKind::Missing);
+    assert!(error.help().is_some());
+    assert_eq!(std::fs::read_dir(rig.folder()).expect("the folder").count(), 0);
+}

@@ -1,0 +1,273 @@
+//! What stands in the tables after measurements went in.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use monmon_model::{
+    Certificate, Failure, FailureKind, Hop, Match, MatchStatus, Measurement, Origin, Outcome, Phase,
+    Rejected, RejectedReason, Timings, Tls, wire,
+};
+use monmon_stage::Envelope;
+use monmon_testkit::stages::measurement;
+use rusqlite::types::Value;
+use support::Rig;
+
+/// A measurement with everything in it.
+fn full() -> Measurement {
+    let mut full = measurement("docs", 1);
+    full.outcome = Outcome::Up;
+    full.reason = None;
+    full.error = None;
+    full.miss("status", "status 404 is not in 200-299".to_owned());
+    full.started_at = Some(full.scheduled_at + jiff::SignedDuration::from_micros(318));
+    full.url = "http://127.0.0.1/moved".to_owned();
+    full.status = Some(404);
+    full.http_version = Some("1.1".to_owned());
+    full.remote_addr = Some("127.0.0.1:80".to_owned());
+    full.body_bytes = Some(10_240);
+    full.body_truncated = true;
+    full.timings = Timings {
+        dns_us: Some(1),
+        connect_us: Some(2),
+        tls_us: Some(3),
+        wait_us: Some(4),
+        transfer_us: Some(5),
+        total_us: 15,
+    };
+    full.redirects = vec![Hop {
+        url: "http://127.0.0.1/docs".to_owned(),
+        status: 301,
+        remote_addr: None,
+        timings: Timings::default(),
+    }];
+    full.tls = Some(Tls {
+        version: Some("TLSv1.3".to_owned()),
+        cipher: None,
+        verified: Some(true),
+        certificate: Some(Certificate {
+            subject: "CN=docs".to_owned(),
+            issuer: "CN=ca".to_owned(),
+            not_before: "2026-10-01T00:00:00Z".parse().expect("a time"),
+            not_after: "2026-12-30T00:00:00Z".parse().expect("a time"),
+        }),
+    });
+    full.matches = vec![Match {
+        name: "title".to_owned(),
+        stage: "titles".to_owned(),
+        kind: "regex".to_owned(),
+        status: MatchStatus::Passed,
+        found: Some(true),
+        message: None,
+        values: BTreeMap::from([("title".to_owned(), "Docs \u{2014} \"start\"".to_owned())]),
+    }];
+    full
+}
+
+/// The columns of a table's only row, as texts.
+fn only(rig: &Rig, query: &str) -> Vec<String> {
+    let connection = rig.read();
+    let mut query = connection.prepare(query).expect("the columns are there");
+    let columns = query.column_count();
+    let mut rows = query
+        .query_map([], |row| {
+            (0..columns)
+                .map(|at| {
+                    Ok(match row.get::<_, Value>(at)? {
+                        Value::Null => "null".to_owned(),
+                        Value::Integer(number) => number.to_string(),
+                        Value::Real(number) => number.to_string(),
+                        Value::Text(text) => text,
+                        Value::Blob(bytes) => format!("{bytes:?}"),
+                    })
+                })
+                .collect::<rusqlite::Result<Vec<_>>>()
+        })
+        .expect("the query runs");
+    let row = rows.next().expect("a row").expect("it can be read");
+    assert!(rows.next().is_none(), "one row only");
+    row
+}
+
+#[tokio::test]
+async fn a_measurement_with_everything() {
+    let rig = Rig::new();
+    let full = full();
+    rig.store(vec![vec![rig.envelope(1, full.clone())]]).await.ended.expect("stored");
+    assert_eq!(rig.book.entries(), [(1, true)]);
+
+    let row = only(
+        &rig,
+        "SELECT id, check_id, boot_id, scheduled_at, started_at, seq, attempt, outcome, status, http_version, \
+         remote_addr, method, url, body_bytes, body_truncated, dns_us, connect_us, tls_us, wait_us, transfer_us, \
+         total_us, reason_kind, reason_name, reason_message, error_kind FROM monmon_measurement",
+    );
+    let id = full.id.to_string();
+    let check = full.check.id.to_string();
+    let boot = full.prober.boot.to_string();
+    let expected = [
+        id.as_str(),
+        &check,
+        &boot,
+        "2026-11-23T12:00:01.000000Z",
+        "2026-11-23T12:00:01.000318Z",
+        "1",
+        "1",
+        "down",
+        "404",
+        "1.1",
+        "127.0.0.1:80",
+        "null",
+        "http://127.0.0.1/moved",
+        "10240",
+        "1",
+        "1",
+        "2",
+        "3",
+        "4",
+        "5",
+        "15",
+        "expectation",
+        "status",
+        "status 404 is not in 200-299",
+        "null",
+    ];
+    assert_eq!(row, expected);
+
+    let query = "SELECT m.redirects, t.version, t.cipher, t.verified, t.certificate_subject, \
+        t.certificate_not_after, f.name, f.stage, f.status, f.found, f.\"values\" \
+        FROM monmon_measurement AS m JOIN monmon_tls AS t ON t.id = m.tls_id \
+        JOIN monmon_match AS f ON f.measurement_id = m.id";
+    let row = only(&rig, query);
+    assert!(row[0].starts_with(r#"[{"url":"http://127.0.0.1/docs","status":301"#), "{}", row[0]);
+    let expected =
+        ["TLSv1.3", "null", "1", "CN=docs", "2026-12-30T00:00:00.000000Z", "title", "titles", "passed", "1"];
+    assert_eq!(row[1..10], expected);
+    assert_eq!(row[10], "{\"title\":\"Docs \u{2014} \\\"start\\\"\"}");
+
+    let query = "SELECT c.name, c.url, d.id = c.definition_id, d.interval_us, p.name, p.first_seen_at, s.outcome \
+        FROM monmon_measurement AS m JOIN monmon_check AS c ON c.id = m.check_id \
+        JOIN monmon_check_definition AS d ON d.id = m.definition_id JOIN monmon_boot AS b ON b.id = m.boot_id \
+        JOIN monmon_prober AS p ON p.id = b.prober_id JOIN monmon_check_state AS s ON s.check_id = c.id";
+    let expected =
+        ["docs", "http://127.0.0.1/docs", "1", "1000000", "test", "2026-11-23T12:00:01.000000Z", "down"];
+    assert_eq!(only(&rig, query), expected);
+}
+
+#[tokio::test]
+async fn a_failure_is_written_once() {
+    let rig = Rig::new();
+    let mut down = measurement("docs", 1);
+    down.fail(Failure::new(FailureKind::ConnectRefused, Phase::Connect, "refused"));
+    rig.store(vec![vec![rig.envelope(1, down)]]).await.ended.expect("stored");
+    let query = "SELECT error_kind, error_phase, error_message, reason_kind, reason_message, tls_id, url \
+        FROM monmon_measurement";
+    let expected = ["connect_refused", "connect", "refused", "failure", "null", "null", "null"];
+    assert_eq!(only(&rig, query), expected);
+}
+
+#[tokio::test]
+async fn duplicates_are_stored_once_and_counted() {
+    let rig = Rig::new();
+    let first = rig.store(vec![rig.batch("docs", [1, 2])]).await;
+    first.ended.expect("stored");
+    let mut other = measurement("docs", 2);
+    other.outcome = Outcome::Up;
+    // Twice in one batch, again after a new start, and once with other content: the first stays.
+    let again = vec![vec![
+        rig.envelope(11, other),
+        rig.envelope(12, measurement("docs", 3)),
+        rig.envelope(13, measurement("docs", 3)),
+    ]];
+    let second = rig.store(again).await;
+    second.ended.expect("stored");
+    assert_eq!((second.counts.received, second.counts.delivered, second.counts.duplicates), (3, 3, 2));
+    assert_eq!(rig.count("monmon_measurement"), 3);
+    assert_eq!(rig.count("monmon_measurement WHERE outcome = 'up'"), 0);
+    assert_eq!(rig.book.delivered(), [1, 2, 11, 12, 13]);
+}
+
+#[tokio::test]
+async fn definitions_are_kept_and_the_newest_is_the_checks() {
+    let rig = Rig::new();
+    let with_interval = |seq, interval_us| {
+        let mut measurement = measurement("docs", seq);
+        Arc::make_mut(&mut measurement.check).interval_us = interval_us;
+        rig.envelope(seq, measurement)
+    };
+    let late = with_interval(2, 7);
+    rig.store(vec![vec![with_interval(5, 8)], vec![with_interval(9, 9)], vec![late]])
+        .await
+        .ended
+        .expect("stored");
+    assert_eq!(only(&rig, "SELECT interval_us, defined_at FROM monmon_check")[0], "9");
+    assert_eq!(rig.count("monmon_check_definition"), 3);
+    assert_eq!(only(&rig, "SELECT first_seen_at FROM monmon_prober"), ["2026-11-23T12:00:02.000000Z"]);
+}
+
+#[tokio::test]
+async fn what_was_rejected_is_kept_whole() {
+    let rig = Rig::new();
+    let origin = Origin {
+        pipeline: "consumer".to_owned(),
+        source: "events".to_owned(),
+        topic: Some("measurements".to_owned()),
+        partition: Some(3),
+        offset: Some(41),
+    };
+    let at = "2026-11-23T12:00:00Z".parse().expect("a time");
+    let rejected = || {
+        let key = Some(vec![0, 255]);
+        Rejected::new(RejectedReason::NotJson, "no", origin.clone(), at, key, b"\xff\0{".to_vec())
+    };
+    let batch = vec![
+        Envelope::rejected(rejected(), rig.book.ack(1)),
+        Envelope::rejected(rejected(), rig.book.ack(2)),
+        rig.envelope(3, measurement("docs", 1)),
+    ];
+    let ran = rig.store(vec![batch]).await;
+    ran.ended.expect("stored");
+    assert_eq!(ran.counts.rejected, 2);
+    assert_eq!(rig.book.delivered(), [1, 2, 3]);
+    let query = "SELECT reason, message, pipeline, source, topic, kafka_partition, kafka_offset, occurred_at, key, \
+        bytes FROM monmon_dead_letter";
+    let expected = [
+        "not_json",
+        "no",
+        "consumer",
+        "events",
+        "measurements",
+        "3",
+        "41",
+        "2026-11-23T12:00:00.000000Z",
+        "[0, 255]",
+        "[255, 0, 123]",
+    ];
+    assert_eq!(only(&rig, query), expected);
+}
+
+#[tokio::test]
+async fn a_row_that_is_refused_goes_to_the_dead_letters_alone() {
+    let rig = Rig::new();
+    let mut refused = measurement("bad", 2);
+    Arc::make_mut(&mut refused.check).interval_us = 0;
+    let mut misfit = measurement("huge", 3);
+    misfit.seq = u64::MAX;
+    let batch = vec![
+        rig.envelope(1, measurement("docs", 1)),
+        rig.envelope(2, refused.clone()),
+        rig.envelope(3, misfit),
+        rig.envelope(4, measurement("docs", 4)),
+    ];
+    let ran = rig.store(vec![batch, rig.batch("docs", [5])]).await;
+    ran.ended.expect("stored");
+    assert_eq!(rig.book.delivered(), [1, 2, 3, 4, 5]);
+    assert_eq!((rig.count("monmon_measurement"), ran.counts.rejected), (3, 2));
+    // Nothing of the refused measurement is left but its letter.
+    assert_eq!(rig.count("monmon_check WHERE name <> 'docs'"), 0);
+    let query = "SELECT reason, source, bytes FROM monmon_dead_letter WHERE message LIKE '%CHECK%'";
+    let mut bytes = Vec::new();
+    wire::encode(&refused, &mut bytes);
+    assert_eq!(only(&rig, query), ["store_refused".to_owned(), "source".to_owned(), format!("{bytes:?}")]);
+}
