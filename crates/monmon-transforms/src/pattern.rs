@@ -10,8 +10,8 @@ use monmon_syntax::{Code, Problem, Problems, Span, Spanned};
 pub const PATTERN_BYTES_MAX: usize = 16 * 1024;
 /// Largest compiled pattern, in bytes (of each part of it that is compiled by itself).
 pub const PATTERN_SIZE_MAX: usize = 4 << 20;
-/// Different patterns in one stage.
-pub const PATTERNS_MAX: usize = 10_000;
+/// Different patterns in one stage: a plain one takes about 26 KB, so these are about 50 MB.
+pub const PATTERNS_MAX: usize = 2_000;
 /// Steps back that one search may take, unless the file says otherwise.
 pub const BACKTRACK_LIMIT: usize = 1_000_000;
 /// Instructions of a pattern that backtracks.

@@ -5,7 +5,7 @@ mod common;
 use common::{apply, cut_page, decode, inline, measurement, page, told};
 use monmon_model::wire;
 use monmon_model::{Failure, FailureKind, Match, MatchStatus, Measurement, Outcome, Phase, Reason, check_id};
-use monmon_transforms::{VALUE_CHARS_MAX, VALUES_BYTES_MAX};
+use monmon_transforms::{PATTERNS_MAX, VALUE_CHARS_MAX, VALUES_BYTES_MAX};
 use proptest::prelude::*;
 
 async fn matched(matches: &str, body: &[u8]) -> Measurement {
@@ -166,6 +166,20 @@ fn deep_and_long_patterns_are_refused() {
         assert_eq!(told.len(), 1);
         assert!(told[0].starts_with("monmon::bad_pattern: "));
     }
+}
+
+#[test]
+fn there_is_a_bound_on_patterns_and_on_matchers() {
+    let matches = |pattern: fn(usize) -> String| {
+        let lines: Vec<String> =
+            (0..PATTERNS_MAX + 50).map(|n| format!("match \"m{n}\" \"{}\"", pattern(n))).collect();
+        let (_, sources, problems) = decode(&format!("regex \"t\" {{\n{}\n}}", lines.join("\n")));
+        told(&sources, &problems)
+    };
+    let for_one_page = "monmon::too_many: there can be at most 200 matchers for one page @ \"m200\"";
+    assert_eq!(matches(|_| "same".to_owned()), [for_one_page]);
+    let different = "monmon::too_many: one stage can have at most 2000 different patterns @ \"x2000\"";
+    assert_eq!(matches(|n| format!("x{n}")), [for_one_page, different]);
 }
 
 #[test]
