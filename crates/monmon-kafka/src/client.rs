@@ -15,6 +15,9 @@ use crate::spec::{Connection, Pem, Sasl, SinkSpec, SourceSpec, Tls};
 /// up to ten seconds.
 const RECONNECT_MS_MAX: &str = "2000";
 
+/// How often a topic that is missing is looked for. librdkafka's own default is five minutes.
+const METADATA_MS: &str = "10000";
+
 /// How much librdkafka reads ahead for each partition, in KiB.
 const READ_AHEAD_KIB: &str = "8192";
 
@@ -111,6 +114,7 @@ fn common(connection: &Connection, context: &StageContext) -> Result<ClientConfi
         .set("bootstrap.servers", brokers)
         .set("client.id", text(&connection.client_id, context)?)
         .set("reconnect.backoff.max.ms", RECONNECT_MS_MAX)
+        .set("topic.metadata.refresh.interval.ms", METADATA_MS)
         .set("security.protocol", protocol(connection))
         .set_log_level(RDKafkaLogLevel::Info);
     if let Some(tls) = &connection.tls {

@@ -199,7 +199,7 @@ impl KafkaSink {
         for returned in self.shared.take_returned() {
             match returned {
                 Returned::Arrived { lane, alone } => {
-                    self.shrink |= alone == Alone::ForSize;
+                    self.shrink |= alone == Alone::ForSize && self.batch_size > BATCH_BYTES_MIN;
                     self.lane(lane).arrived();
                 }
                 Returned::Refused(held, code) => self.refused(held, code),
@@ -213,6 +213,7 @@ impl KafkaSink {
         if matches!(verdict, Verdict::Never(_)) {
             // The topic answers; what it says of this message says nothing about the next one.
             self.lane(lane).arrived();
+            self.lane(lane).mix();
         }
         match verdict {
             Verdict::Wait(cause) => {
@@ -352,6 +353,7 @@ impl KafkaSink {
             info!(pipeline = %self.context.pipeline, stage = %self.context.stage, batch_size = self.batch_size,
                 "batches are smaller from now on: the broker refused larger ones");
             self.shrink = false;
+            self.main.mix();
         } else {
             info!(pipeline = %self.context.pipeline, stage = %self.context.stage, "the kafka producer is made anew");
         }

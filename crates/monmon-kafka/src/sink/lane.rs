@@ -168,10 +168,27 @@ impl Lane {
         }
     }
 
+    /// The next to be sent by itself: the oldest, or of a batch that was refused for its size the largest, since that
+    /// tells whether a message or the batch is too large.
     pub(crate) fn take_probe(&mut self) -> Option<Owned> {
-        let first = self.held.pop_first().map(|(_, held)| held);
-        self.phase = if first.is_some() { Phase::Probing } else { Phase::Flowing };
-        first
+        let head = self.held.values().next();
+        let seq = match head.map(|held| held.alone) {
+            Some(Alone::ForSize) => {
+                let refused = self.held.values().filter(|held| held.alone == Alone::ForSize);
+                refused.max_by_key(|held| held.payload.len()).map(|held| held.seq)
+            }
+            _ => head.map(|held| held.seq),
+        };
+        let probe = seq.and_then(|seq| self.held.remove(&seq));
+        self.phase = if probe.is_some() { Phase::Probing } else { Phase::Flowing };
+        probe
+    }
+
+    /// What was refused together for its size may be sent together again.
+    pub(crate) fn mix(&mut self) {
+        for held in self.held.values_mut().filter(|held| held.alone == Alone::ForSize) {
+            held.alone = Alone::No;
+        }
     }
 
     /// The next that may share a batch; the lane flows again after the last.

@@ -28,6 +28,10 @@ const POLL_IDLE: Duration = Duration::from_millis(100);
 /// The same while acks are what is waited for.
 const POLL_BUSY: Duration = Duration::from_millis(5);
 
+/// How long a full window only waits for acks, before partitions are paused and polling goes on. Pausing throws away what
+/// librdkafka has read ahead; not polling for so short a time harms nobody.
+const PAUSE_AFTER: Duration = Duration::from_secs(1);
+
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
 
 /// After so long a commit without an answer is sent again.
@@ -46,7 +50,8 @@ pub(crate) struct Poller {
     tracker: Arc<dyn AckTracker>,
     /// Partitions that wait to be read again.
     restarts: BTreeMap<i32, Restart>,
-    full: bool,
+    /// Since when there is no room for more.
+    full_since: Option<Instant>,
     ticked: Instant,
     targets: Option<Targets>,
 }
@@ -67,7 +72,7 @@ impl Poller {
             shared,
             tracker,
             restarts: BTreeMap::new(),
-            full: false,
+            full_since: None,
             ticked: Instant::now(),
             targets: None,
         }
@@ -118,8 +123,12 @@ impl Poller {
 
     /// One batch: waits for the first message, then takes what is there.
     fn poll(&mut self) -> Result<(), StageError> {
+        if self.full_since.is_some() && !self.is_held_up() {
+            self.shared.inbox.wait(POLL_IDLE);
+            return Ok(());
+        }
         let restarting = self.restarts.values().any(|restart| restart.due.is_some());
-        let mut wait = if self.full || restarting { POLL_BUSY } else { POLL_IDLE };
+        let mut wait = if self.is_held_up() || restarting { POLL_BUSY } else { POLL_IDLE };
         for _ in 0..BATCH_MESSAGES_MAX {
             match self.consumer.poll(wait) {
                 None => break,
@@ -170,13 +179,18 @@ impl Poller {
         Rejected::new(error.reason, error.message, origin, at, key, payload.to_vec())
     }
 
+    /// Whether the window has been full for so long that partitions are paused.
+    fn is_held_up(&self) -> bool {
+        self.full_since.is_some_and(|since| since.elapsed() >= PAUSE_AFTER)
+    }
+
     fn has_no_room(&self) -> bool {
         let book = self.shared.book();
         book.ledger.in_flight() >= self.shared.max_in_flight
             || book.ledger.in_flight_bytes() >= self.shared.max_in_flight_bytes
     }
 
-    /// Whether there is room again: half of it, so that pausing, which throws away what was read ahead, is rare.
+    /// Whether there is room again: half of it, so that stopping and going on is rare.
     fn has_much_room(&self) -> bool {
         let book = self.shared.book();
         book.ledger.in_flight() <= self.shared.max_in_flight / 2
@@ -196,6 +210,10 @@ impl Poller {
             assigned.iter().for_each(|partition| targets.reopen(*partition));
         }
         let list = self.shared.list(assigned.iter().map(|partition| (*partition, Offset::Invalid)));
+        // librdkafka remembers that a partition was paused when it went; it comes back ready to be read.
+        if let Err(error) = self.consumer.resume(&list) {
+            debug!(stage = %self.context.stage, %error, "not all partitions took it: some are on the move");
+        }
         let Ok(list) = self.consumer.committed_offsets(list, ASK_WAIT) else { return };
         let mut book = self.shared.book();
         for element in list.elements() {
@@ -234,7 +252,9 @@ impl Poller {
 
     /// Pauses and resumes, and reads again what is due.
     fn steer(&mut self) {
-        self.full = if self.full { !self.has_much_room() } else { self.has_no_room() };
+        let full = if self.full_since.is_some() { !self.has_much_room() } else { self.has_no_room() };
+        self.full_since = full.then(|| self.full_since.unwrap_or_else(Instant::now));
+        let held_up = self.is_held_up();
         let now = Instant::now();
         let mut seeks = Vec::new();
         for (partition, restart) in &mut self.restarts {
@@ -251,7 +271,7 @@ impl Poller {
                 |partition: &i32| self.targets.as_ref().is_some_and(|targets| targets.is_reached(*partition));
             book.ledger
                 .assigned()
-                .filter(|partition| self.full || waits(partition) || over(partition))
+                .filter(|partition| held_up || waits(partition) || over(partition))
                 .collect()
         };
         let (pause, resume) = {
@@ -339,6 +359,7 @@ impl Poller {
             self.shared.settle();
             self.serve();
         }
+        self.shared.drained.store(true, Ordering::Relaxed);
         let left = self.shared.book().ledger.in_flight();
         if left > 0 {
             info!(pipeline = %self.context.pipeline, stage = %self.context.stage, left,

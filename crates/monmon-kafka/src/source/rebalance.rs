@@ -32,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) max_in_flight_bytes: usize,
     /// The stages behind are gone, or the task is.
     pub(crate) closed: AtomicBool,
+    /// The acks were waited for already: the source is about to leave the group.
+    pub(crate) drained: AtomicBool,
     pub(crate) inbox: Arc<Inbox>,
     book: Mutex<Book>,
     outbox: Mutex<Outbox>,
@@ -108,6 +110,7 @@ impl Shared {
             max_in_flight,
             max_in_flight_bytes,
             closed: AtomicBool::new(false),
+            drained: AtomicBool::new(false),
             inbox: Arc::default(),
             book: Mutex::default(),
             outbox: Mutex::new(Outbox { sender: Some(sender), batch: Vec::new() }),
@@ -183,12 +186,12 @@ impl Shared {
     fn revoke(&self, consumer: &BaseConsumer<Reports>, partitions: &[i32]) {
         self.flush();
         let lost = consumer.assignment_lost();
+        let ended = self.closed.load(Ordering::Relaxed) || self.drained.load(Ordering::Relaxed);
         let end = Instant::now() + REVOKE_WAIT;
         loop {
             self.settle();
             let settled = partitions.iter().all(|partition| self.book().ledger.is_settled(*partition));
-            let closed = self.closed.load(Ordering::Relaxed);
-            if settled || lost || closed || Instant::now() >= end {
+            if settled || lost || ended || Instant::now() >= end {
                 break;
             }
             self.inbox.wait(Duration::from_millis(20));
@@ -273,7 +276,10 @@ impl ConsumerContext for Reports {
         let shared = &*self.0;
         shared.book().commit_sent = None;
         match result {
-            Ok(()) => shared.committed(offsets),
+            Ok(()) => {
+                shared.committed(offsets);
+                shared.health.well();
+            }
             Err(error) => match error.rdkafka_error_code() {
                 // The group is on the move, or nothing was to be committed: the next commit has it.
                 Some(

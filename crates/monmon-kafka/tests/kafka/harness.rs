@@ -89,6 +89,7 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) fn new() -> Run {
+        log();
         Run {
             context: StageContext {
                 pipeline: "test".into(),
@@ -365,4 +366,59 @@ pub(crate) async fn publish(topic: &str, partition: i32, values: &[Vec<u8>]) {
     for report in sent {
         report.await.expect("a report").expect("delivered");
     }
+}
+
+/// What all stages of this process have logged.
+static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+static LOGGED: Notify = Notify::const_new();
+
+struct LogWriter;
+
+impl std::io::Write for LogWriter {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        LOG.lock().expect("no panic under the lock").extend_from_slice(bytes);
+        LOGGED.notify_waiters();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn log() {
+    let log = tracing_subscriber::fmt().with_ansi(false).with_writer(|| LogWriter);
+    // Only the first test of a process sets it.
+    tracing::subscriber::set_global_default(log.finish()).ok();
+}
+
+/// The lines, from `info` on, that name the topic.
+pub(crate) fn logged(topic: &str) -> Vec<String> {
+    let log = LOG.lock().expect("no panic under the lock");
+    let lines = String::from_utf8_lossy(&log);
+    lines.lines().filter(|line| line.contains(topic)).map(str::to_owned).collect()
+}
+
+/// Waits for a line that names the topic and holds the word.
+pub(crate) async fn until_logged(topic: &str, word: &str) {
+    let there = async {
+        loop {
+            let more = LOGGED.notified();
+            if logged(topic).iter().any(|line| line.contains(word)) {
+                return;
+            }
+            more.await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, there).await.expect("the line is logged");
+}
+
+/// Deletes a partition's messages before the offset, as retention does.
+pub(crate) async fn delete_before(topic: &str, partition: i32, offset: i64) {
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", brokers()).create().expect("an admin client");
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, partition, Offset::Offset(offset)).expect("an offset");
+    admin.delete_records(&list, &AdminOptions::new()).await.expect("the broker deletes");
 }

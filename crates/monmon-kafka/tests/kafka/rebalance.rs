@@ -2,87 +2,92 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use monmon_stage::{Envelope, Item};
+use monmon_stage::{Batch, Item};
 use uuid::Uuid;
 
 use crate::harness::{RunningSource, brokers, committed, encoded, measurement, publish, topic};
 
 const PARTITIONS: i32 = 4;
-const EACH: u64 = 3_000;
+const ROUNDS: u64 = 3;
+/// How many messages each partition gets at a time.
+const EACH: u64 = 250;
 
-fn numbers(envelopes: &[Envelope]) -> Vec<u64> {
-    let number = |envelope: &Envelope| match &envelope.item {
-        Item::Measurement(measured) => measured.measurement.seq,
-        Item::Rejected(rejected) => panic!("{rejected:?}"),
-    };
-    envelopes.iter().map(number).collect()
+/// What the sinks behind both members have stored.
+#[derive(Default)]
+struct Store {
+    times: BTreeMap<u64, usize>,
+    published: u64,
 }
 
-/// One member reads from the start to the end; a second one joins and leaves again and again. What is acked counts as
-/// stored. In the end everything is stored and committed, and no more was read twice than a rebalance may cost.
+impl Store {
+    fn keep(&mut self, batch: Batch) {
+        for envelope in batch {
+            match &envelope.item {
+                Item::Measurement(measured) => *self.times.entry(measured.measurement.seq).or_default() += 1,
+                Item::Rejected(rejected) => panic!("{rejected:?}"),
+            }
+            envelope.ack.deliver();
+        }
+    }
+
+    async fn publish(&mut self, topic: &str) {
+        for partition in 0..PARTITIONS {
+            let numbers = self.published..self.published + EACH;
+            publish(
+                topic,
+                partition,
+                &numbers.map(|number| encoded(&measurement(number))).collect::<Vec<_>>(),
+            )
+            .await;
+            self.published += EACH;
+        }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.times.len() as u64 == self.published
+    }
+}
+
+/// A second member joins, takes over while acks of the first are outstanding, and leaves while messages wait: again and
+/// again. In the end everything is stored, and no more is committed than there was.
 async fn members_come_and_go(assignment: &str) {
     let topic = topic(PARTITIONS, &[]).await;
     let group = format!("group.{}", Uuid::new_v4());
-    for partition in 0..PARTITIONS {
-        let first = u64::from(partition.unsigned_abs()) * EACH;
-        let values: Vec<_> = (first..first + EACH).map(|number| encoded(&measurement(number))).collect();
-        publish(&topic, partition, &values).await;
-    }
     let options = format!(
         "brokers \"{}\"\ntopic \"{topic}\"\ngroup \"{group}\"\nassignment \"{assignment}\"\nmax-in-flight 100",
         brokers()
     );
-    let all = u64::from(PARTITIONS.unsigned_abs()) * EACH;
-    let mut stored: BTreeMap<u64, usize> = BTreeMap::new();
-    let mut by_second = 0;
+    let mut store = Store::default();
     let mut first = RunningSource::start(&options).await;
-    let mut second: Option<RunningSource> = None;
-    while (stored.len() as u64) < all {
-        let batch = match &mut second {
-            Some(other) => {
-                tokio::select! {
-                    batch = first.recv() => batch.expect("the first goes on"),
-                    batch = other.recv() => {
-                        let batch = batch.expect("the second goes on");
-                        by_second += batch.len();
-                        batch
-                    }
-                }
+    for _ in 0..ROUNDS {
+        store.publish(&topic).await;
+        store.keep(first.recv().await.expect("the first reads"));
+        // The first holds messages without an ack when the second takes partitions from it: both read them.
+        let outstanding = first.recv().await.expect("the first reads");
+        let mut second = RunningSource::start(&options).await;
+        store.publish(&topic).await;
+        store.keep(second.recv().await.expect("the second reads"));
+        store.keep(outstanding);
+        while !store.is_complete() {
+            tokio::select! {
+                batch = first.recv() => store.keep(batch.expect("the first goes on")),
+                batch = second.recv() => store.keep(batch.expect("the second goes on")),
             }
-            None => first.recv().await.expect("the first goes on"),
-        };
-        for number in numbers(&batch) {
-            *stored.entry(number).or_default() += 1;
         }
-        batch.into_iter().for_each(|envelope| envelope.ack.deliver());
-        second = match second {
-            None if (stored.len() as u64) < all => Some(RunningSource::start(&options).await),
-            // It has had its share: it leaves, with acks of the first outstanding.
-            Some(other) if by_second > 500 => {
-                by_second = 0;
-                let (left, ()) = tokio::join!(other.stop(), async {
-                    if let Some(batch) = first.recv().await {
-                        for number in numbers(&batch) {
-                            *stored.entry(number).or_default() += 1;
-                        }
-                        batch.into_iter().for_each(|envelope| envelope.ack.deliver());
-                    }
-                });
-                left.expect("a good end");
-                None
-            }
-            second => second,
-        };
-    }
-    if let Some(second) = second {
-        second.stop().await.expect("a good end");
+        store.publish(&topic).await;
+        store.keep(second.recv().await.expect("the second reads"));
+        let (left, batch) = tokio::join!(second.stop(), first.recv());
+        left.expect("a good end");
+        store.keep(batch.expect("the first reads"));
+        while !store.is_complete() {
+            store.keep(first.recv().await.expect("the first goes on"));
+        }
     }
     first.stop().await.expect("a good end");
-    let expected: BTreeSet<u64> = (1..=all).collect();
-    assert_eq!(stored.keys().copied().collect::<BTreeSet<_>>(), expected);
-    for offset in committed(&group, &topic, PARTITIONS).into_iter().flatten() {
-        assert!(offset <= EACH as i64, "{offset} is past the end");
-    }
+    assert_eq!(store.times.keys().copied().collect::<BTreeSet<_>>(), (1..=store.published).collect());
+    assert!(store.times.values().any(|times| *times > 1), "nothing changed hands while it was outstanding");
+    let end = (ROUNDS * 3 * EACH) as i64;
+    assert_eq!(committed(&group, &topic, PARTITIONS), [Some(end); PARTITIONS as usize]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

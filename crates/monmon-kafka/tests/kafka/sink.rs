@@ -6,7 +6,7 @@ use monmon_model::{Origin, Rejected, RejectedReason, wire};
 use monmon_stage::{Ack, Envelope};
 
 use crate::harness::{
-    PATIENCE, Run, RunningSink, brokers, item, items, make_topic, measurement, records, topic,
+    PATIENCE, Run, RunningSink, brokers, item, items, logged, make_topic, measurement, records, topic,
 };
 
 fn options(topic: &str) -> String {
@@ -61,6 +61,10 @@ async fn a_topic_that_is_missing_is_waited_for() {
     let (_, book) = sink.finish().await;
     assert_eq!((book.count(true), book.count(false)), (100, 0));
     assert_eq!(records(&topic).len(), 100);
+    let lines = logged(&topic);
+    assert!(lines[0].contains("WARN") && lines[0].contains("the topic does not exist; waiting"), "{lines:?}");
+    assert!(lines[1].contains("INFO") && lines[1].contains("kafka works again"), "{lines:?}");
+    assert_eq!(lines.len(), 2, "{lines:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,8 @@ use monmon_stage::{Envelope, Item};
 use uuid::Uuid;
 
 use crate::harness::{
-    Run, RunningSource, brokers, committed, encoded, make_topic, measurement, publish, topic,
+    Run, RunningSource, brokers, committed, delete_before, encoded, logged, make_topic, measurement, publish,
+    topic, until_logged,
 };
 
 fn options(topic: &str, group: &str) -> String {
@@ -115,6 +116,27 @@ async fn a_full_window_holds_back_and_goes_on() {
     deliver(held);
     source.stop().await.expect("a good end");
     assert_eq!(committed(&group, &topic, 2), [Some(500), Some(500)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_that_were_deleted_before_they_were_read_are_a_reported_gap() {
+    let (topic, group) = (topic(1, &[]).await, group());
+    publish(&topic, 0, &values(0..5)).await;
+    let mut source = RunningSource::start(&options(&topic, &group)).await;
+    deliver(source.take(5).await);
+    source.stop().await.expect("a good end");
+    publish(&topic, 0, &values(5..20)).await;
+    delete_before(&topic, 0, 12).await;
+    let mut source = RunningSource::start(&options(&topic, &group)).await;
+    let rest = source.take(8).await;
+    assert_eq!(seq(&rest[0]), 13);
+    deliver(rest);
+    until_logged(&topic, "WARN").await;
+    source.stop().await.expect("a good end");
+    let lines = logged(&topic);
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains("partition=0 from=5 to=12 lost=7"), "{lines:?}");
+    assert_eq!(committed(&group, &topic, 1), [Some(20)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
