@@ -183,9 +183,7 @@ fn wire(body: Incoming, bound: u64) -> impl Stream<Item = Result<Bytes, io::Erro
 fn of_body(error: &io::Error, gate: &Gate, chunked: bool) -> Failure {
     let failure = match cause::<hyper::Error>(error) {
         Some(hyper) => of_hyper(hyper, Phase::Transfer, gate),
-        None if cause::<Flood>(error).is_some() => {
-            Failure::new(FailureKind::TooLarge, Phase::Transfer, Flood.to_string())
-        }
+        None if gate.is_flooded() => Failure::new(FailureKind::TooLarge, Phase::Transfer, Flood.to_string()),
         // Whatever is not hyper's is a decoder's.
         None => {
             let message = format!("the body cannot be decoded: {error}");

@@ -129,7 +129,7 @@ fn certificate_kind(error: &CertificateError) -> FailureKind {
 
 /// What hyper could not go on with, before or after the head.
 pub(crate) fn of_hyper(error: &hyper::Error, phase: Phase, gate: &Gate) -> Failure {
-    if cause::<Flood>(error).is_some() {
+    if gate.is_flooded() {
         let kind = if phase == Phase::Wait { FailureKind::HeadTooLarge } else { FailureKind::TooLarge };
         return Failure::new(kind, phase, Flood.to_string());
     }
@@ -210,10 +210,7 @@ fn length_out_of_range(head: &[u8]) -> bool {
 
 fn of_h2(error: &h2::Error, phase: Phase) -> Failure {
     if let Some(io) = error.get_io() {
-        return match io.get_ref().is_some_and(|inner| inner.is::<Flood>()) {
-            true => Failure::new(FailureKind::HeadTooLarge, phase, Flood.to_string()),
-            false => of_io(io, phase),
-        };
+        return of_io(io, phase);
     }
     let kind = match error.reason() {
         _ if phase == Phase::Transfer && error.is_reset() && error.is_remote() => FailureKind::BodyIncomplete,

@@ -38,6 +38,11 @@ impl Gate {
         self.limit.store(self.read().saturating_add(more), Ordering::Relaxed);
     }
 
+    /// Whether more came than was let through. Asked here, because HTTP/2 keeps only the text of an error.
+    pub(crate) fn is_flooded(&self) -> bool {
+        self.read() > self.limit.load(Ordering::Relaxed)
+    }
+
     /// The beginning of what came.
     pub(crate) fn kept(&self) -> Vec<u8> {
         self.kept.lock().map(|kept| kept.clone()).unwrap_or_default()

@@ -8,6 +8,8 @@ mod connect;
 mod exchange;
 mod failure;
 mod gate;
+#[cfg(test)]
+mod h2_tests;
 mod request;
 #[cfg(test)]
 mod tests;

@@ -17,7 +17,7 @@ use super::*;
 
 const LIMITS: Limits = Limits { body_wire_bytes_max: 2 << 20, body_bytes_max: 8 << 20 };
 
-fn prober(ca_pem: &str, pages: Option<PageBudget>) -> Prober {
+pub(super) fn prober(ca_pem: &str, pages: Option<PageBudget>) -> Prober {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
         roots.add(certificate.unwrap()).unwrap();
@@ -25,7 +25,7 @@ fn prober(ca_pem: &str, pages: Option<PageBudget>) -> Prober {
     Prober { tls: TlsSetup::new(roots).unwrap(), limits: LIMITS, pages }
 }
 
-fn target(url: &str, headers: Vec<Header>, timeout: Duration) -> Target {
+pub(super) fn target(url: &str, headers: Vec<Header>, timeout: Duration) -> Target {
     let statuses = parse_ranges("200-299").unwrap();
     Target::new(&url.parse().unwrap(), Method::GET, headers, statuses, None, timeout).unwrap()
 }
@@ -59,7 +59,7 @@ fn blank(url: &str) -> Measurement {
     measurement
 }
 
-async fn measure(prober: &Prober, target: &Target, url: &str) -> (Measurement, Option<Page>) {
+pub(super) async fn measure(prober: &Prober, target: &Target, url: &str) -> (Measurement, Option<Page>) {
     let mut measurement = blank(url);
     let page = prober.probe(target).await.write(target, &mut measurement);
     (measurement, page)
