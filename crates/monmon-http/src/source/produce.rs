@@ -230,7 +230,10 @@ impl Producer {
             let Some((check, slot, kind)) = self.owed.pop() else { return };
             self.tell(check, slot, kind);
         }
-        if self.overloaded && self.owed.is_empty() && self.has_room() {
+        // Told only once half of the room is free again, so that the edge of the bound is no flood of lines.
+        let relaxed = self.under_way.len() * 2 <= self.concurrency
+            && self.handover.capacity() * 2 >= self.handover.max_capacity();
+        if self.overloaded && self.owed.is_empty() && relaxed {
             self.overloaded = false;
             tracing::info!(stage = %self.context.stage, "checks are on time again");
         }
