@@ -59,8 +59,8 @@ pub(crate) struct Poller {
 struct Restart {
     due: Option<Instant>,
     backoff: Backoff,
-    /// Where the prefix stood when the ack failed: once it has moved, the trouble is over.
-    prefix: Option<i64>,
+    /// Where the prefix stood at the last failed ack: once it has moved, the trouble was over in between.
+    stuck_at: Option<Option<i64>>,
 }
 
 impl Poller {
@@ -209,11 +209,23 @@ impl Poller {
         if let Some(targets) = &mut self.targets {
             assigned.iter().for_each(|partition| targets.reopen(*partition));
         }
-        let list = self.shared.list(assigned.iter().map(|partition| (*partition, Offset::Invalid)));
-        // librdkafka remembers that a partition was paused when it went; it comes back ready to be read.
-        if let Err(error) = self.consumer.resume(&list) {
-            debug!(stage = %self.context.stage, %error, "not all partitions took it: some are on the move");
+        let left_paused = {
+            let mut book = self.shared.book();
+            assigned
+                .iter()
+                .copied()
+                .filter(|partition| book.left_paused.remove(partition))
+                .collect::<Vec<_>>()
+        };
+        // Only these: to resume a partition that is not paused throws away what was read ahead.
+        if !left_paused.is_empty() {
+            let list =
+                self.shared.list(left_paused.into_iter().map(|partition| (partition, Offset::Invalid)));
+            if let Err(error) = self.consumer.resume(&list) {
+                debug!(stage = %self.context.stage, %error, "not all partitions took it: some are on the move");
+            }
         }
+        let list = self.shared.list(assigned.iter().map(|partition| (*partition, Offset::Invalid)));
         let Ok(list) = self.consumer.committed_offsets(list, ASK_WAIT) else { return };
         let mut book = self.shared.book();
         for element in list.elements() {
@@ -231,20 +243,14 @@ impl Poller {
             let prefix = book.ledger.prefix(partition);
             let Some(offset) = book.ledger.restart(partition) else { continue };
             let seed = self.context.prober.id.as_u128() as u64 ^ u64::from(partition.unsigned_abs());
-            let restart = self.restarts.entry(partition).or_insert_with(|| Restart {
-                due: None,
-                backoff: Backoff::new(seed),
-                prefix: None,
-            });
-            if restart.prefix != prefix {
-                restart.backoff.reset();
-            }
+            let fresh = || Restart { due: None, backoff: Backoff::new(seed), stuck_at: None };
+            let restart = self.restarts.entry(partition).or_insert_with(fresh);
             // Told when it begins, not with every try.
-            if restart.prefix != prefix || restart.due.is_none() && prefix.is_none() {
+            if restart.stuck_at.replace(prefix) != Some(prefix) {
+                restart.backoff.reset();
                 warn!(pipeline = %self.context.pipeline, stage = %self.context.stage, topic = %shared.topic,
                     partition, offset, "messages were not stored; reading them again");
             }
-            restart.prefix = prefix;
             restart.due = Some(Instant::now() + restart.backoff.wait());
             shared.counters.add_retries(1);
         }

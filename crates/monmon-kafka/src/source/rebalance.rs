@@ -45,6 +45,8 @@ pub(crate) struct Book {
     pub(crate) ledger: Ledger,
     /// Partitions that librdkafka was told to pause.
     pub(crate) paused: BTreeSet<i32>,
+    /// Partitions that went while they were paused: librdkafka remembers it.
+    pub(crate) left_paused: BTreeSet<i32>,
     /// Partitions with a failed ack, to be read again.
     pub(crate) failed: BTreeSet<i32>,
     /// Assigned since the thread last looked.
@@ -216,7 +218,9 @@ impl Shared {
         let mut book = self.book();
         for partition in partitions {
             book.ledger.revoke(*partition);
-            book.paused.remove(partition);
+            if book.paused.remove(partition) {
+                book.left_paused.insert(*partition);
+            }
             book.failed.remove(partition);
         }
     }

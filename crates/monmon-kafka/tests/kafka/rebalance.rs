@@ -99,3 +99,23 @@ async fn cooperative() {
 async fn eager() {
     members_come_and_go("range").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_wants_another_assignment_is_refused() {
+    let topic = topic(1, &[]).await;
+    publish(&topic, 0, &[encoded(&measurement(0))]).await;
+    let group = format!("group.{}", Uuid::new_v4());
+    let options = |assignment: &str| {
+        format!(
+            "brokers \"{}\"\ntopic \"{topic}\"\ngroup \"{group}\"\nassignment \"{assignment}\"",
+            brokers()
+        )
+    };
+    let mut first = RunningSource::start(&options("cooperative-sticky")).await;
+    first.take(1).await.into_iter().for_each(|envelope| envelope.ack.deliver());
+    let second = RunningSource::start(&options("range")).await;
+    let error = second.end().await.expect_err("the group has another assignment");
+    assert!(!error.is_transient());
+    assert_eq!(error.to_string(), "the consumer group cannot be joined");
+    first.stop().await.expect("a good end");
+}
