@@ -99,10 +99,7 @@ fn a_first_signal_drains_and_a_second_one_stops() {
     let file = place.write("slow.kdl", &slow);
     let seen = site.count();
     let mut running = place.start(&["run", "--grace", "100s", file.to_str().expect("a path")]);
-    // The site writes its log once it has answered, so the wait is for the check's start to be surely over.
-    running.says("running");
-    std::thread::sleep(std::time::Duration::from_millis(1500));
-    assert_eq!(site.count(), seen, "the reply is held back");
+    eventually("request", || site.count() > seen);
     running.signal("INT");
     running.says("draining");
     running.signal("INT");

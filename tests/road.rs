@@ -6,7 +6,7 @@ mod support;
 use std::time::Duration;
 
 use monmon_testkit::{Answer, Site};
-use support::{Database, Journal, Place, Running, TURN, Topic, eventually, service, setting};
+use support::{Database, Journal, Outage, Place, Running, TURN, Topic, eventually, setting};
 
 /// The road between a site and a table.
 struct Road {
@@ -170,19 +170,19 @@ fn a_killed_broker_and_a_killed_database_lose_and_double_nothing() {
     let mut consumer = road.start("consumer.kdl");
     road.more_rows(100);
 
-    service("kafka.sh", &["kill", "1"]);
+    let outage = Outage::new("kafka.sh", &["kill", "1"], &["up", "1"]);
     let probe = std::net::TcpStream::connect(setting("MONMON_TEST_KAFKA"));
     assert!(probe.is_err(), "the broker is gone");
     let seen = road.site.count();
     eventually("check while the broker is away", || road.site.count() > seen + 100);
-    service("kafka.sh", &["up", "1"]);
+    drop(outage);
     road.more_rows(100);
 
-    service("postgres.sh", &["kill"]);
+    let outage = Outage::new("postgres.sh", &["kill"], &["start"]);
     assert_eq!(road.database.count("SELECT 1"), None, "the database is gone");
     let seen = road.site.count();
     eventually("check while the database is away", || road.site.count() > seen + 100);
-    service("postgres.sh", &["start"]);
+    drop(outage);
     road.more_rows(100);
 
     assert!(producer.is_running() && consumer.is_running(), "neither gave up");

@@ -17,7 +17,7 @@ use uuid::Uuid;
 pub(crate) const MONMON: &str = env!("CARGO_BIN_EXE_monmon");
 
 /// How long anything that must come may take to come.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Tests of a binary that touch services or their processes take turns.
 pub(crate) static TURN: Mutex<()> = Mutex::new(());
@@ -39,6 +39,22 @@ pub(crate) fn service(script: &str, arguments: &[&str]) -> String {
         String::from_utf8_lossy(&output.stderr)
     );
     text
+}
+
+/// A service that is down on purpose; back when the test ends, however it ends, so that the next one finds it.
+pub(crate) struct Outage(&'static str, &'static [&'static str]);
+
+impl Outage {
+    pub(crate) fn new(script: &'static str, kill: &[&str], start: &'static [&'static str]) -> Outage {
+        service(script, kill);
+        Outage(script, start)
+    }
+}
+
+impl Drop for Outage {
+    fn drop(&mut self) {
+        service(self.0, self.1);
+    }
 }
 
 /// A folder with a prober's state, and pipeline files written into it.
