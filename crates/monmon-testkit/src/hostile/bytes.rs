@@ -183,7 +183,7 @@ fn bomb() -> &'static [u8] {
 
 fn deflated(plain: &[u8]) -> Vec<u8> {
     let mut packed = Vec::with_capacity(plain.len() + 1_024);
-    Compress::new(Compression::fast(), false)
+    Compress::new(Compression::best(), false)
         .compress_vec(plain, &mut packed, FlushCompress::Full)
         .expect("there is room for the packed bytes");
     packed

@@ -87,11 +87,8 @@ async fn plain(behaviour: Behaviour, context: &Context, mut stream: Counted) -> 
     match behaviour {
         Behaviour::AcceptReset => {
             // At once it could come before the client knows that it is connected. So it waits for the first
-            // byte, which it does not read, or for a client that only connects.
-            let t0 = std::time::Instant::now();
-            let r = tokio::time::timeout(FIRST_BYTE_WAIT, stream.stream.readable()).await;
-            eprintln!("XX {:?} {r:?} peer {:?}", t0.elapsed(), stream.stream.peer_addr());
-
+            // byte, which it does not take, or for a client that only connects.
+            tokio::time::timeout(FIRST_BYTE_WAIT, stream.stream.peek(&mut [0])).await.ok();
             return stream.stream.set_zero_linger();
         }
         Behaviour::AcceptClose => return close(stream).await,
