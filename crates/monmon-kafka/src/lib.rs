@@ -4,8 +4,8 @@
 //! that the record is persisted on all in-sync replicas. What is not delivered is sent again; the measurement's id makes
 //! the copies fall out at the store.
 //!
-//! The source reads as a member of a consumer group. Its [`ledger`] holds for each partition what was delivered, and only
-//! the longest delivered prefix is ever committed.
+//! The source reads as a member of a consumer group. Its ledger holds for each partition what was delivered, and only the
+//! longest delivered prefix is ever committed.
 
 mod client;
 mod contact;

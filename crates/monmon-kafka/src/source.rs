@@ -10,6 +10,7 @@ mod rebalance;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use monmon_stage::{Emitter, Mode, Source, StageContext, StageError};
@@ -25,6 +26,10 @@ use crate::spec::SourceSpec;
 
 /// Batches that may wait between the thread and the task beyond one for each message under way: never reached.
 const OUTBOX_SPARE: usize = 64;
+
+/// How many errors are looked at after one question, and how long for the next.
+const REPORTS_MAX: usize = 16;
+const REPORTS_WAIT: Duration = Duration::from_millis(20);
 
 pub(crate) struct KafkaSource {
     context: StageContext,
@@ -47,8 +52,12 @@ pub(crate) async fn open(spec: &SourceSpec, context: StageContext) -> Result<Kaf
     let consumer = tokio::task::spawn_blocking(move || {
         first_contact(&contact, &asked.health, &asked.topic, |wait| {
             let metadata = consumer.fetch_metadata(Some(&asked.topic), wait);
-            // Nothing is subscribed to yet: this only serves librdkafka's reports.
-            drop(consumer.poll(std::time::Duration::ZERO));
+            // Nothing is subscribed to yet: this only serves librdkafka's reports, each error ending one poll.
+            for _ in 0..REPORTS_MAX {
+                if consumer.poll(REPORTS_WAIT).is_none() {
+                    break;
+                }
+            }
             metadata
         })
         .map(|()| consumer)

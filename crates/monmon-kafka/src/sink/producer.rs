@@ -290,7 +290,8 @@ impl Client {
 impl Drop for Client {
     fn drop(&mut self) {
         if let Some(producer) = self.producer.take() {
-            std::thread::spawn(move || drop(producer));
+            // Without a thread to spare it is dropped here, and takes its time here.
+            std::thread::Builder::new().spawn(move || drop(producer)).ok();
         }
     }
 }
