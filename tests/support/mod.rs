@@ -24,6 +24,7 @@ pub(crate) static TURN: Mutex<()> = Mutex::new(());
 
 /// A setting that `cargo xtask test` makes.
 pub(crate) fn setting(name: &str) -> String {
+    #[expect(clippy::disallowed_methods, reason = "tests get the services' addresses from their environment")]
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run `cargo xtask test`"))
 }
 
@@ -113,7 +114,7 @@ impl Running {
             let lines = Arc::clone(&lines);
             std::thread::spawn(move || {
                 for line in BufReader::new(output).lines().map_while(Result::ok) {
-                    lines.lock().unwrap().push(line);
+                    lines.lock().expect("no reader panics").push(line);
                 }
             })
         });
@@ -125,7 +126,7 @@ impl Running {
     }
 
     pub(crate) fn log(&self) -> String {
-        self.lines.lock().unwrap().join("\n")
+        self.lines.lock().expect("no reader panics").join("\n")
     }
 
     /// Until a line has this in it.
