@@ -231,3 +231,65 @@ fn what_is_not_ours_goes_to_the_dead_letters() {
     assert_eq!(status.code(), Some(0), "{log}");
     assert_eq!((road.stored(), dead()), (1, poison.len() as u64 + 1));
 }
+
+/// As managed services demand: Kafka with a client certificate on the way in and a login on the way out, PostgreSQL with
+/// a verified server and a client certificate.
+#[test]
+fn the_road_is_the_same_over_tls_and_logins() {
+    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let road = Road::new(5, "300ms");
+    let kafka = setting("MONMON_TEST_KAFKA_TLS_DIR");
+    let postgres = setting("MONMON_TEST_POSTGRES_TLS_DIR");
+    let producer = std::fs::read_to_string(road.place.path("producer.kdl")).expect("the producer's file");
+    let producer = producer.replace(
+        r#"brokers=(env)"BROKERS" topic=(env)"TOPIC""#,
+        &format!(
+            r#"brokers="{}" topic=(env)"TOPIC" {{
+        tls ca="{kafka}/ca.pem" cert="{kafka}/client.pem" key="{kafka}/client.key"
+    }}"#,
+            setting("MONMON_TEST_KAFKA_TLS")
+        ),
+    );
+    road.place.write("producer.kdl", &producer);
+    let consumer = std::fs::read_to_string(road.place.path("consumer.kdl")).expect("the consumer's file");
+    let consumer = consumer.replace(
+        r#"brokers=(env)"BROKERS" topic=(env)"TOPIC" group=(env)"TOPIC" session-timeout="6s""#,
+        &format!(
+            r#"brokers="{}" topic=(env)"TOPIC" group=(env)"TOPIC" {{
+        tls ca="{kafka}/ca.pem"
+        sasl mechanism="SCRAM-SHA-512" user="{}" password="{}"
+    }}"#,
+            setting("MONMON_TEST_KAFKA_SASL"),
+            setting("MONMON_TEST_KAFKA_USER"),
+            setting("MONMON_TEST_KAFKA_PASSWORD"),
+        ),
+    );
+    let consumer = consumer.replace(
+        r#"url=(env)"STORE" migrate=#true"#,
+        &format!(
+            r#"url="{}" migrate=#true {{
+        tls ca="{postgres}/ca.pem" cert="{postgres}/client.pem" key="{postgres}/client.key"
+    }}"#,
+            road.database.url().replace("app:secret@127.0.0.1", "app_cert@localhost"),
+        ),
+    );
+    assert!(producer.contains("client.key") && consumer.contains("SCRAM") && consumer.contains("app_cert"));
+    road.place.write("consumer.kdl", &consumer);
+    road.database.grant_all("app_cert");
+    let producer = road.start("producer.kdl");
+    let consumer = road.start("consumer.kdl");
+    // The tables belong to another role here, so it is asked as that one.
+    eventually("rows", || {
+        road.database.admin_count("SELECT count(*) FROM monmon_measurement").unwrap_or(0) >= 20
+    });
+    let tls = road.database.admin_count(
+        "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE ssl AND usename = 'app_cert' \
+         AND datname = current_database() AND client_dn LIKE '%app_cert%'",
+    );
+    assert!(tls >= Some(1), "the sink's connection is encrypted and has shown its certificate: {tls:?}");
+    for running in [producer, consumer] {
+        let (status, log) = running.terminate();
+        assert_eq!(status.code(), Some(0), "{log}");
+        assert!(!log.contains(&setting("MONMON_TEST_KAFKA_PASSWORD")), "a secret is in the log:\n{log}");
+    }
+}

@@ -257,6 +257,18 @@ impl Database {
         rows.first()?.first()?.as_ref()?.parse().ok()
     }
 
+    /// As `count`, asked as the superuser.
+    pub(crate) fn admin_count(&self, sql: &str) -> Option<u64> {
+        let rows = self.try_query(&Database::url_of("MONMON_TEST_POSTGRES_ADMIN", &self.name), sql).ok()?;
+        rows.first()?.first()?.as_ref()?.parse().ok()
+    }
+
+    /// Lets another role make tables here.
+    pub(crate) fn grant_all(&self, role: &str) {
+        let url = Database::url_of("MONMON_TEST_POSTGRES_ADMIN", &self.name);
+        self.try_query(&url, &format!("GRANT ALL ON SCHEMA public TO {role}")).expect("the superuser may");
+    }
+
     /// Stored measurement ids, sorted as text.
     pub(crate) fn ids(&self) -> Vec<String> {
         let rows = self.query("SELECT id::text FROM monmon_measurement ORDER BY id");
