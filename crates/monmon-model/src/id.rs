@@ -1,13 +1,17 @@
 //! Ids that are made, not drawn, so that a retry, a replay or a second copy of a process meets the same key.
 
 use jiff::Timestamp;
+use serde_json::json;
 use sha2::{Digest, Sha256};
 use uuid::{Builder, Uuid, uuid};
 
-use crate::{Origin, RejectedReason};
+use crate::{Check, Origin, RejectedReason, Tls};
 
 /// Namespace of all check ids: UUIDv5 of the DNS namespace and `monmon.check`.
 const CHECK_NAMESPACE: Uuid = uuid!("893a0c0d-be29-5bef-94e1-fff42e282504");
+
+/// Namespace of the ids of TLS facts.
+const TLS_NAMESPACE: Uuid = uuid!("6d6f6e6d-6f6e-8000-8000-000000746c73");
 
 /// A check's id: UUIDv5 over pipeline, source and check name, each with its length, so that no two triples meet.
 pub fn check_id(pipeline: &str, source: &str, name: &str) -> Uuid {
@@ -17,6 +21,31 @@ pub fn check_id(pipeline: &str, source: &str, name: &str) -> Uuid {
         bytes.extend_from_slice(part.as_bytes());
     }
     Uuid::new_v5(&CHECK_NAMESPACE, &bytes)
+}
+
+/// The id of a check's definition, which changes whenever anything of it does: UUIDv5 in the namespace of the check's id
+/// over its other fields, as `sql/postgres/0001_tables.sql` tells users of raw SQL.
+pub fn definition_id(check: &Check) -> Uuid {
+    let Check { id, name, pipeline, source, method, url, interval_us, timeout_us, labels } = check;
+    let content = json!([pipeline, source, name, method, url, interval_us, timeout_us, labels]);
+    Uuid::new_v5(id, content.to_string().as_bytes())
+}
+
+/// The id of what a handshake agreed on: the same for all checks and servers that agree on the same. Made as
+/// `sql/postgres/0001_tables.sql` tells.
+pub fn tls_id(tls: &Tls) -> Uuid {
+    let Tls { version, cipher, verified, certificate } = tls;
+    let certificate = certificate.as_ref();
+    let content = json!([
+        version,
+        cipher,
+        verified,
+        certificate.map(|certificate| &certificate.subject),
+        certificate.map(|certificate| &certificate.issuer),
+        certificate.map(|certificate| certificate.not_before.as_microsecond()),
+        certificate.map(|certificate| certificate.not_after.as_microsecond()),
+    ]);
+    Uuid::new_v5(&TLS_NAMESPACE, content.to_string().as_bytes())
 }
 
 /// A measurement's id: a UUIDv7 whose time is the slot's and whose other bits are a hash of what makes it unique.
@@ -71,4 +100,49 @@ fn made_v7(at: Timestamp, hash: Sha256) -> Uuid {
     bits.copy_from_slice(&digest[..10]);
     let millis = u64::try_from(at.as_millisecond()).unwrap_or(0);
     Builder::from_unix_timestamp_millis(millis, &bits).into_uuid()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Certificate;
+
+    /// Rows in databases hold these: if one of them changes, every store has its checks and handshakes twice.
+    #[test]
+    fn ids_made_of_content_stay_what_they_are() {
+        let mut check = Check {
+            id: check_id("shop", "sites", "start page"),
+            name: "start page".to_owned(),
+            pipeline: "shop".to_owned(),
+            source: "sites".to_owned(),
+            method: "GET".to_owned(),
+            url: r#"https://example.org/"ü"?a=1&b=2"#.to_owned(),
+            interval_us: 30_000_000,
+            timeout_us: 10_000_000,
+            labels: [("team", "web"), ("area", r#"über \ "x""#)]
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .into(),
+        };
+        assert_eq!(definition_id(&check), uuid!("11c73d85-fcea-51dc-909a-265671221e35"));
+        check.labels.clear();
+        check.interval_us = u64::MAX;
+        assert_eq!(definition_id(&check), uuid!("d860113f-30a1-56a3-acf2-05ea21ced5f8"));
+
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let certificate = Certificate {
+            subject: "CN=example.org".to_owned(),
+            issuer: r#"CN=Prüfstelle, O="A""#.to_owned(),
+            not_before: at("2026-01-01T00:00:00Z"),
+            not_after: at("2027-01-01T00:00:00.000001Z"),
+        };
+        let agreed = Tls {
+            version: Some("TLSv1.3".to_owned()),
+            cipher: Some("TLS13_AES_256_GCM_SHA384".to_owned()),
+            verified: Some(true),
+            certificate: Some(certificate),
+        };
+        assert_eq!(tls_id(&agreed), uuid!("acfede5b-6b6d-5224-9f58-4d4fc2c3847d"));
+        let nothing = Tls { version: None, cipher: None, verified: None, certificate: None };
+        assert_eq!(tls_id(&nothing), uuid!("d1ea0841-c4d6-5a83-b324-c9d0c7fc7746"));
+    }
 }

@@ -6,15 +6,13 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use monmon_model::{Check, Measurement, Prober, Tls};
+use monmon_model::{Check, Measurement, Prober, Tls, definition_id, tls_id};
 use serde_json::json;
 use tokio_postgres::types::ToSql;
-use uuid::{Uuid, uuid};
+use uuid::Uuid;
 
 use crate::rows::long;
 
-/// Namespace of the ids in `monmon_tls`; sql/postgres/0001_tables.sql tells how they are made.
-const TLS_NAMESPACE: Uuid = uuid!("6d6f6e6d-6f6e-8000-8000-000000746c73");
 /// How many rows of a kind a writer remembers. Past it all are forgotten, which costs a few needless upserts.
 const REMEMBERED_MAX: usize = 200_000;
 
@@ -140,26 +138,6 @@ fn remember<K: Eq + Hash, V>(map: &mut HashMap<K, V>, key: K, value: V) {
 
 fn same_prober(one: &Prober, other: &Prober) -> bool {
     one.name == other.name && one.location == other.location
-}
-
-fn definition_id(check: &Check) -> Uuid {
-    let Check { id, name, pipeline, source, method, url, interval_us, timeout_us, labels } = check;
-    let content = json!([pipeline, source, name, method, url, interval_us, timeout_us, labels]);
-    Uuid::new_v5(id, content.to_string().as_bytes())
-}
-
-fn tls_id(tls: &Tls) -> Uuid {
-    let certificate = tls.certificate.as_ref();
-    let content = json!([
-        tls.version,
-        tls.cipher,
-        tls.verified,
-        certificate.map(|certificate| &certificate.subject),
-        certificate.map(|certificate| &certificate.issuer),
-        certificate.map(|certificate| certificate.not_before.as_microsecond()),
-        certificate.map(|certificate| certificate.not_after.as_microsecond()),
-    ]);
-    Uuid::new_v5(&TLS_NAMESPACE, content.to_string().as_bytes())
 }
 
 /// One upsert: which of [`UPSERTS`] it is, and its arrays.
