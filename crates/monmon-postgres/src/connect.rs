@@ -1,4 +1,9 @@
 //! One connection: its driver runs beside it and ends with it.
+//!
+//! There is no pool (deadpool-postgres was looked at): each writer keeps one session for as long as it lives, and with it
+//! what only that session knows (prepared statements, which rows and partitions are there), so that a pool would have
+//! nothing to hand round, would test with a round trip of its own what the batch's round trip tells anyway, and would
+//! keep its own timeouts and retries beside the writer's.
 
 use std::time::Duration;
 

@@ -2,11 +2,12 @@
 //!
 //! All statements of a batch are sent at once (the driver sends a prepared statement when its future is first polled,
 //! and `join` polls them in order), so the transaction is open only as long as the server works on it, and a writer
-//! that is stopped or cut off holds no locks that others wait for. That is
-//! also why rows come as arrays and not by COPY: COPY needs a round trip before its data and a staging table beside it,
-//! and a client stopped in the middle of it is ended by no timeout. It would not be faster either: in one run of
-//! `examples/bench.rs` on two busy cores a plain COPY stored 237,000 rows a second, COPY to staging and INSERT 135,000,
-//! this 122,000 over one connection and 162,000 over two; three or batches of 5,000 rows gained nothing.
+//! that is stopped or cut off holds no locks that others wait for. That is also why rows come as arrays and not by COPY:
+//! COPY needs a round trip before its data and a staging table beside it, and a client stopped in the middle of it is
+//! ended by no timeout. Over one connection COPY to staging and INSERT is a little faster, over two this is: in one run
+//! of `examples/bench.rs` on two busy cores a plain COPY stored 237,000 rows a second, COPY to staging and INSERT 135,000
+//! (one connection each), this 122,000 over one connection and 162,000 over two, which is what the sink uses if nothing
+//! else is said; three or batches of 5,000 rows gained nothing.
 //!
 //! What is there already stays: of two rows with one id the first wins and the second is counted as a duplicate, without
 //! a look at its content. Ids are made of what makes a measurement unique, so other content under the same id is a
