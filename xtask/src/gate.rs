@@ -64,7 +64,8 @@ fn check(
     }
     let mut test = project.cargo(&["test"]);
     if options.arguments.is_empty() {
-        test.arg("--workspace");
+        // All that fails is told in one run.
+        test.args(["--workspace", "--no-fail-fast"]);
     }
     // A snapshot that differs is a failure here, never a new file.
     test.args(&options.arguments).envs(services.environment()).env("INSTA_UPDATE", "no");

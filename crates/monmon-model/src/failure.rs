@@ -99,7 +99,6 @@ failure_kinds! {
     TlsVersion = "tls_version", Site;
     /// The server ended the handshake with an alert.
     TlsHandshakeFailure = "tls_handshake_failure", Site;
-    TlsTimeout = "tls_timeout", Site;
     /// The connection ended in the middle of the handshake.
     TlsClosed = "tls_closed", Site;
     /// What came was not TLS.
