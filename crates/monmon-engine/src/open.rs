@@ -17,7 +17,8 @@ pub(crate) struct OpenPlan {
     pub(crate) counters: Vec<Arc<StageCounters>>,
 }
 
-/// Opens all stages at once, since some may wait for a server. The first that fails ends the others.
+/// Opens all stages at once, since some may wait for a server. The first that fails ends the others, by `stop` as well:
+/// what one of them does on a thread cannot be aborted.
 pub(crate) async fn open(
     plan: Arc<Plan>,
     options: &RunOptions,
@@ -25,27 +26,34 @@ pub(crate) async fn open(
 ) -> Result<OpenPlan, Vec<Failed>> {
     let mut opening = JoinSet::new();
     let mut counters = Vec::new();
+    let mut tasks = Vec::new();
     for (index, stage) in plan.stages.iter().enumerate() {
         let counter = Arc::new(StageCounters::default());
         let context = context(&plan, stage, options, stop, counter.clone());
         counters.push(counter);
         let plan = Arc::clone(&plan);
-        opening.spawn(async move { (index, plan.stages[index].spec.open(context).await) });
+        let task = opening.spawn(async move { plan.stages[index].spec.open(context).await });
+        tasks.push(task.id());
     }
     let mut stages: Vec<Option<OpenStage>> = plan.stages.iter().map(|_| None).collect();
     let mut failed = Vec::new();
-    while let Some(done) = opening.join_next().await {
-        match done {
-            Ok((index, Ok(stage))) => stages[index] = Some(stage),
-            Ok((index, Err(error))) => {
-                let stage = &plan.stages[index];
-                failed.push(Failed { pipeline: plan.pipeline.clone(), stage: stage.name.to_string(), error });
-                opening.abort_all();
-            }
-            Err(error) if error.is_cancelled() => {}
+    while let Some(done) = opening.join_next_with_id().await {
+        let (task, opened) = match done {
+            Ok((task, opened)) => (task, opened),
+            Err(error) if error.is_cancelled() => continue,
             Err(error) => {
-                let error = StageError::permanent("a stage panicked while it was opened").caused_by(error);
-                failed.push(Failed { pipeline: plan.pipeline.clone(), stage: "?".to_owned(), error });
+                let panicked =
+                    StageError::permanent("the stage panicked while it was opened: this is a bug in monmon");
+                (error.id(), Err(panicked.caused_by(error)))
+            }
+        };
+        let index = tasks.iter().position(|known| *known == task).expect("every stage is opened by one task");
+        match opened {
+            Ok(stage) => stages[index] = Some(stage),
+            Err(error) => {
+                let stage = plan.stages[index].name.to_string();
+                failed.push(Failed { pipeline: plan.pipeline.clone(), stage, error });
+                stop.cancel();
                 opening.abort_all();
             }
         }

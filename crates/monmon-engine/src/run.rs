@@ -14,6 +14,9 @@ use crate::report::Watched;
 use crate::tasks::{TaskName, TaskSet, spawn};
 use crate::{Ending, Failed, Progress, RunReport, StopListener, Verdicts};
 
+/// How long threads get to notice that a run was broken off.
+const ABORT_WAIT: Duration = Duration::from_secs(1);
+
 /// What a run is given of the world, and how it shall go.
 #[derive(Clone)]
 pub struct RunOptions {
@@ -54,7 +57,11 @@ impl Engine {
         };
         let opened = tokio::select! {
             opened = opening => opened?,
-            () = stop_requests.asked(1) => return Ok(None),
+            () = stop_requests.asked(1) => {
+                // What waits on a thread hears of it only so.
+                stop.cancel();
+                return Ok(None);
+            }
         };
         let verdicts = Arc::new(Verdicts::default());
         let watched: Vec<Watched> = opened.iter().flat_map(OpenPlan::watched).collect();
@@ -89,13 +96,13 @@ impl Engine {
             let deadline = Instant::now() + self.options.grace;
             tokio::select! {
                 () = running.until_done() => {}
-                () = sleep_until(deadline) => overran = true,
+                () = sleep_until(deadline) => {
+                    overran = true;
+                    running.give_up();
+                }
                 () = stop_requests.asked(2) => ending = Ending::Interrupted,
             }
             running.abort().await;
-        }
-        if !running.failed.is_empty() && ending == Ending::Finished {
-            ending = Ending::StageFailed;
         }
         let stages = self.progress.stages();
         RunReport { ending, failed: running.failed, overran, verdicts: self.verdicts, stages }
@@ -105,6 +112,7 @@ impl Engine {
 /// The tasks that have not come to their end.
 struct Running {
     set: TaskSet,
+    /// Of those tasks.
     names: Vec<TaskName>,
     failed: Vec<Failed>,
 }
@@ -135,26 +143,30 @@ impl Running {
                 (error.id(), Err(panicked.caused_by(error)))
             }
         };
-        let name =
-            self.names.iter().find(|name| name.id == id).expect("every task is named when it is spawned");
+        let at = self.names.iter().position(|name| name.id == id);
+        let name = self.names.swap_remove(at.expect("every task is named when it is spawned and ends once"));
         match result {
             Ok(()) => debug!(pipeline = %name.pipeline, stage = %name.stage, "stage ended"),
-            Err(error) => {
-                self.failed.push(Failed {
-                    pipeline: name.pipeline.clone(),
-                    stage: name.stage.clone(),
-                    error,
-                });
-            }
+            Err(error) => self.failed.push(name.failed(error)),
         }
         true
     }
 
-    /// Ends what is left. Threads of transforms end by themselves once the channels around them are gone.
+    /// Puts those that are left on record: their time is over.
+    fn give_up(&mut self) {
+        let late = self.names.drain(..).map(|name| {
+            name.failed(StageError::transient("the stage did not come to its end within the grace"))
+        });
+        self.failed.extend(late);
+    }
+
+    /// Ends what is left. A thread of transforms ends by itself once the channels around it are gone, unless a batch keeps
+    /// it busy.
     async fn abort(&mut self) {
         self.set.abort_all();
-        let rest = async { while self.next().await {} };
-        drop(tokio::time::timeout(Duration::from_secs(1), rest).await);
+        let rest = async { while self.set.join_next().await.is_some() {} };
+        // Whoever needs longer is left to its batch, of which every ack will fail.
+        drop(tokio::time::timeout(ABORT_WAIT, rest).await);
     }
 }
 

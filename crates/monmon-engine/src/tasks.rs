@@ -8,8 +8,8 @@ use monmon_stage::{
 };
 use tokio::task::{Id, JoinSet};
 
-use crate::Verdicts;
 use crate::open::OpenPlan;
+use crate::{Failed, Verdicts};
 
 pub(crate) type TaskSet = JoinSet<Result<(), StageError>>;
 
@@ -19,6 +19,12 @@ pub(crate) struct TaskName {
     pub(crate) id: Id,
     pub(crate) pipeline: Arc<str>,
     pub(crate) stage: String,
+}
+
+impl TaskName {
+    pub(crate) fn failed(self, error: StageError) -> Failed {
+        Failed { pipeline: self.pipeline, stage: self.stage, error }
+    }
 }
 
 /// Spawns a task for each of the plan's, sinks first, so that nothing is emitted before someone can take it.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use jiff::Timestamp;
 use monmon_model::{Measurement, Outcome, Reason};
 use monmon_stage::{Envelope, Item, Tap};
 use uuid::Uuid;
@@ -18,8 +19,17 @@ pub struct Verdicts {
 
 #[derive(Debug, Default)]
 struct Inner {
-    newest: BTreeMap<Uuid, Verdict>,
+    /// By check.
+    newest: BTreeMap<Uuid, Newest>,
     counts: BTreeMap<Outcome, u64>,
+}
+
+#[derive(Debug)]
+struct Newest {
+    measurement: Uuid,
+    /// The slot and the attempt.
+    made: (Timestamp, u32),
+    verdict: Verdict,
 }
 
 /// A check's newest outcome.
@@ -47,10 +57,13 @@ impl Verdicts {
 
     /// The newest outcome of each check whose newest outcome is this one.
     pub fn with(&self, outcome: Outcome) -> Vec<Verdict> {
-        self.lock().newest.values().filter(|verdict| verdict.outcome == outcome).cloned().collect()
+        let inner = self.lock();
+        let verdicts = inner.newest.values().map(|newest| &newest.verdict);
+        verdicts.filter(|verdict| verdict.outcome == outcome).cloned().collect()
     }
 
-    /// How many measurements had this outcome.
+    /// How many measurements had this outcome. Where they reach sinks both with and without passing a transform, each way
+    /// counts: on each the outcome may be another.
     pub fn count(&self, outcome: Outcome) -> u64 {
         self.lock().counts.get(&outcome).copied().unwrap_or(0)
     }
@@ -65,15 +78,55 @@ impl Inner {
     fn add(&mut self, measurement: &Measurement) {
         *self.counts.entry(measurement.outcome).or_default() += 1;
         let check = &measurement.check;
-        let room = self.newest.len() < CHECKS_MAX;
-        if room || self.newest.contains_key(&check.id) {
-            let outcome = measurement.outcome;
-            let verdict = Verdict { check: check.name.clone(), outcome, reason: reason(measurement) };
-            self.newest.insert(check.id, verdict);
+        let made = (measurement.scheduled_at, measurement.attempt);
+        let outcome = measurement.outcome;
+        match self.newest.get(&check.id) {
+            Some(newest) if newest.made > made => return,
+            // The same, come another way: what was found wrong on any way holds.
+            Some(newest) if newest.measurement == measurement.id && newest.verdict.outcome >= outcome => {
+                return;
+            }
+            None if self.newest.len() >= CHECKS_MAX => return,
+            _ => {}
         }
+        let verdict = Verdict { check: check.name.clone(), outcome, reason: reason(measurement) };
+        self.newest.insert(check.id, Newest { measurement: measurement.id, made, verdict });
     }
 }
 
 fn reason(measurement: &Measurement) -> Option<String> {
     measurement.reason.as_ref().map(|reason| Reason::message(reason).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use monmon_stage::Ack;
+    use monmon_testkit::stages::measurement;
+
+    use super::*;
+
+    fn newest(seen: &[(u64, Outcome)]) -> Outcome {
+        let verdicts = Verdicts::default();
+        for (seq, outcome) in seen {
+            let mut measurement = measurement("a", *seq);
+            measurement.outcome = *outcome;
+            verdicts.look(&[Envelope::measurement(measurement, None, Ack::ignored())]);
+        }
+        let of = |outcome: &Outcome| !verdicts.with(*outcome).is_empty();
+        let found: Vec<Outcome> = Outcome::ALL.into_iter().filter(of).collect();
+        assert_eq!(found.len(), 1, "one check has one newest outcome");
+        found[0]
+    }
+
+    #[test]
+    fn the_newest_slot_counts_and_its_worst_outcome() {
+        use Outcome::{Down, Up};
+        assert_eq!(newest(&[(1, Down), (2, Up)]), Up);
+        assert_eq!(newest(&[(1, Up), (2, Down)]), Down);
+        // A slow branch brings old slots.
+        assert_eq!(newest(&[(1, Up), (2, Up), (1, Down)]), Up);
+        // One branch has a matcher, the other has not; whichever comes first.
+        assert_eq!(newest(&[(1, Up), (1, Down)]), Down);
+        assert_eq!(newest(&[(1, Down), (1, Up)]), Down);
+    }
 }
