@@ -163,6 +163,7 @@ impl Producer {
         }
         let untold = self.owed.take_untold();
         if untold > 0 {
+            self.context.counters.add_received(untold);
             self.context.counters.add_failed(untold);
             tracing::error!(%stage, untold, "slots without a measurement: more were missed than can be told");
         }
@@ -321,6 +322,7 @@ impl Producer {
         }
         let untold = self.owed.count() + self.owed.take_untold();
         if untold > 0 {
+            self.context.counters.add_received(untold);
             self.context.counters.add_failed(untold);
             tracing::error!(stage = %self.context.stage, untold, "slots without a measurement at the end");
         }
