@@ -42,3 +42,10 @@ pub struct Prober {
     /// One source's life, from its start to its end; `Measurement::seq` counts within it.
     pub boot: Uuid,
 }
+
+impl Prober {
+    /// Whether both tell the same of the prober, in whatever boot.
+    pub fn same_but_for_boot(&self, other: &Prober) -> bool {
+        (self.id, &self.name, &self.location) == (other.id, &other.name, &other.location)
+    }
+}

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::id::rejected_id;
+use crate::{Measurement, wire};
 
 /// Why something was rejected: a closed list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -106,5 +107,24 @@ impl Rejected {
     ) -> Rejected {
         let id = rejected_id(&origin, reason, at, &bytes);
         Rejected { id, reason, message: message.into(), origin, at, key, bytes }
+    }
+
+    /// A measurement that a store can't keep as such: kept in the wire format, under its check as it is in Kafka.
+    pub fn of_measurement(
+        measurement: &Measurement,
+        reason: RejectedReason,
+        message: impl Into<String>,
+    ) -> Rejected {
+        let origin = Origin {
+            pipeline: measurement.check.pipeline.clone(),
+            source: measurement.check.source.clone(),
+            topic: None,
+            partition: None,
+            offset: None,
+        };
+        let mut bytes = Vec::new();
+        wire::encode(measurement, &mut bytes);
+        let key = Some(measurement.check.id.to_string().into_bytes());
+        Rejected::new(reason, message, origin, measurement.scheduled_at, key, bytes)
     }
 }

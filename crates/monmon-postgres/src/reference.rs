@@ -1,20 +1,17 @@
 //! The rows that measurements refer to: probers, boots, checks, their definitions, TLS facts. There are few of them and
 //! they seldom change, so each writer remembers what it has stored.
 
-use std::collections::{BTreeMap, HashMap};
-use std::hash::Hash;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use monmon_model::{Check, Measurement, Prober, Tls, definition_id, tls_id};
+use monmon_stage::Memory;
 use serde_json::json;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use crate::rows::long;
-
-/// How many rows of a kind a writer remembers. Past it all are forgotten, which costs a few needless upserts.
-const REMEMBERED_MAX: usize = 200_000;
 
 /// What one writer knows to be in the database. Nothing in it is true of a server that was not asked since, so a new
 /// connection begins with an empty one.
@@ -22,19 +19,19 @@ const REMEMBERED_MAX: usize = 200_000;
 pub(crate) struct Remembered {
     stored: Stored,
     /// A hash for every measurement would cost more than a look at the check's last one.
-    definitions: HashMap<Uuid, (Arc<Check>, Uuid)>,
-    tls: HashMap<Uuid, (Tls, Uuid)>,
+    definitions: Memory<(Arc<Check>, Uuid)>,
+    tls: Memory<(Tls, Uuid)>,
 }
 
 /// What is stored, and since which slot.
 #[derive(Default)]
 struct Stored {
-    probers: HashMap<Uuid, (Arc<Prober>, Timestamp)>,
-    boots: HashMap<Uuid, Timestamp>,
+    probers: Memory<(Arc<Prober>, Timestamp)>,
+    boots: Memory<Timestamp>,
     /// The definition that was last made a check's current one.
-    checks: HashMap<Uuid, Uuid>,
-    definitions: HashMap<Uuid, Timestamp>,
-    tls: HashMap<Uuid, ()>,
+    checks: Memory<Uuid>,
+    definitions: Memory<Timestamp>,
+    tls: Memory<()>,
 }
 
 /// The rows that one batch needs and that are not known to be there. In the order of their ids, so that two writers lock
@@ -61,24 +58,24 @@ impl Remembered {
         let definition_id = self.definition_id(check);
         let tls_id = measurement.tls.as_ref().map(|tls| self.tls_id(check.id, tls));
         let stored = &self.stored;
-        if stored.definitions.get(&definition_id).is_none_or(|first| slot < *first) {
+        if stored.definitions.get(definition_id).is_none_or(|first| slot < *first) {
             needed.definitions.entry(definition_id).or_insert((check, slot));
         }
-        if stored.checks.get(&check.id) != Some(&definition_id) || needed.checks.contains_key(&check.id) {
+        if stored.checks.get(check.id) != Some(&definition_id) || needed.checks.contains_key(&check.id) {
             // The newest slot of the batch decides, and its definition may be an older batch's again.
             needed.checks.insert(check.id, (check, definition_id, slot));
         }
         let prober = &measurement.prober;
-        if stored.boots.get(&prober.boot).is_none_or(|first| slot < *first) {
+        if stored.boots.get(prober.boot).is_none_or(|first| slot < *first) {
             needed.boots.entry(prober.boot).or_insert((prober.id, slot));
         }
-        let known = stored.probers.get(&prober.id);
-        if known.is_none_or(|(known, first)| slot < *first || !same_prober(known, prober)) {
+        let known = stored.probers.get(prober.id);
+        if known.is_none_or(|(known, first)| slot < *first || !known.same_but_for_boot(prober)) {
             let first = needed.probers.get(&prober.id).map_or(slot, |(_, first)| *first);
             needed.probers.insert(prober.id, (prober, first));
         }
         if let (Some(id), Some(tls)) = (tls_id, &measurement.tls)
-            && !stored.tls.contains_key(&id)
+            && stored.tls.get(id).is_none()
         {
             needed.tls.entry(id).or_insert(tls);
         }
@@ -89,55 +86,44 @@ impl Remembered {
     pub(crate) fn commit(&mut self, needed: &Needed<'_>) {
         let stored = &mut self.stored;
         for (id, (prober, first)) in &needed.probers {
-            let earlier = stored.probers.get(id).map_or(*first, |(_, earlier)| *earlier.min(first));
-            remember(&mut stored.probers, *id, ((*prober).clone(), earlier));
+            let earlier = stored.probers.get(*id).map_or(*first, |(_, earlier)| *earlier.min(first));
+            stored.probers.insert(*id, ((*prober).clone(), earlier));
         }
         for (id, (_, first)) in &needed.boots {
-            remember(&mut stored.boots, *id, *first);
+            stored.boots.insert(*id, *first);
         }
         for (id, (_, definition_id, _)) in &needed.checks {
-            remember(&mut stored.checks, *id, *definition_id);
+            stored.checks.insert(*id, *definition_id);
         }
         for (id, (_, first)) in &needed.definitions {
-            remember(&mut stored.definitions, *id, *first);
+            stored.definitions.insert(*id, *first);
         }
         for id in needed.tls.keys() {
-            remember(&mut stored.tls, *id, ());
+            stored.tls.insert(*id, ());
         }
     }
 
     fn definition_id(&mut self, check: &Arc<Check>) -> Uuid {
-        if let Some((known, id)) = self.definitions.get(&check.id)
+        if let Some((known, id)) = self.definitions.get(check.id)
             && (Arc::ptr_eq(known, check) || known == check)
         {
             return *id;
         }
         let id = definition_id(check);
-        remember(&mut self.definitions, check.id, (check.clone(), id));
+        self.definitions.insert(check.id, (check.clone(), id));
         id
     }
 
     fn tls_id(&mut self, check_id: Uuid, tls: &Tls) -> Uuid {
-        if let Some((known, id)) = self.tls.get(&check_id)
+        if let Some((known, id)) = self.tls.get(check_id)
             && known == tls
         {
             return *id;
         }
         let id = tls_id(tls);
-        remember(&mut self.tls, check_id, (tls.clone(), id));
+        self.tls.insert(check_id, (tls.clone(), id));
         id
     }
-}
-
-fn remember<K: Eq + Hash, V>(map: &mut HashMap<K, V>, key: K, value: V) {
-    if map.len() >= REMEMBERED_MAX {
-        map.clear();
-    }
-    map.insert(key, value);
-}
-
-fn same_prober(one: &Prober, other: &Prober) -> bool {
-    one.name == other.name && one.location == other.location
 }
 
 /// One upsert: which of [`UPSERTS`] it is, and its arrays.

@@ -227,19 +227,6 @@ pub(crate) fn misfit(measurement: &Measurement) -> Option<String> {
     None
 }
 
-/// About how many bytes an item takes on the way to the server.
-pub(crate) fn weight(measurement: &Measurement) -> usize {
-    let matches: usize = measurement.matches.iter().map(match_weight).sum();
-    400 + measurement.url.len()
-        + measurement.redirects.iter().map(|hop| hop.url.len() + 300).sum::<usize>()
-        + matches
-}
-
-fn match_weight(found: &Match) -> usize {
-    let values: usize = found.values.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
-    100 + found.message.as_ref().map_or(0, String::len) + values
-}
-
 fn micros(value: u64) -> i32 {
     i32::try_from(value).unwrap_or(i32::MAX)
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use monmon_model::{Measurement, Origin, Rejected, RejectedReason, wire};
+use monmon_model::{Rejected, RejectedReason};
 use monmon_stage::{Backoff, Batch, Envelope, Item, StageContext, StageError};
 use tracing::{info, warn};
 
@@ -248,7 +248,8 @@ impl Writer {
                 .map(|message| (RejectedReason::TimeOutOfWindow, message))
                 .or_else(|| misfit(measurement).map(|message| (RejectedReason::StoreRefused, message)));
             if let Some((reason, message)) = refusal {
-                envelope.item = Item::Rejected(Box::new(dead_letter(measurement, reason, message)));
+                envelope.item =
+                    Item::Rejected(Box::new(Rejected::of_measurement(measurement, reason, message)));
             }
         }
     }
@@ -261,23 +262,13 @@ fn bury(batch: &mut Batch, refusal: &StoreError) -> Result<(), StageError> {
             // Nothing is left to put it into; to go on would be to lose it.
             return Err(StageError::permanent(format!("a dead letter was refused: {refusal}")));
         };
-        let letter = dead_letter(&measured.measurement, RejectedReason::StoreRefused, refusal.to_string());
+        let letter = Rejected::of_measurement(
+            &measured.measurement,
+            RejectedReason::StoreRefused,
+            refusal.to_string(),
+        );
         tracing::debug!(id = %measured.measurement.id, %refusal, "a measurement goes to the dead letters");
         envelope.item = Item::Rejected(Box::new(letter));
     }
     Ok(())
-}
-
-fn dead_letter(measurement: &Measurement, reason: RejectedReason, message: String) -> Rejected {
-    let mut bytes = Vec::new();
-    wire::encode(measurement, &mut bytes);
-    let origin = Origin {
-        pipeline: measurement.check.pipeline.clone(),
-        source: measurement.check.source.clone(),
-        topic: None,
-        partition: None,
-        offset: None,
-    };
-    let key = Some(measurement.check.id.to_string().into_bytes());
-    Rejected::new(reason, message, origin, measurement.scheduled_at, key, bytes)
 }

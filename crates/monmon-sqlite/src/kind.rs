@@ -34,7 +34,7 @@ static NODE: NodeSpec = NodeSpec {
             name: "batch",
             kind: ValueKind::Integer { min: 1, max: 20_000 },
             default: Some("1000"),
-            help: "how many items make a transaction full",
+            help: "the most items that one transaction stores",
             example: "batch=1000",
             ..OptionSpec::BLANK
         },

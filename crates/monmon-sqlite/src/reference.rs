@@ -1,20 +1,16 @@
 //! The rows that measurements refer to: probers, boots, checks, their definitions, TLS facts. There are few of them and
 //! they seldom change, so the writer remembers what it has stored.
 
-use std::collections::HashMap;
-use std::hash::Hash;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use monmon_model::{Check, Measurement, Prober, Tls, definition_id, tls_id};
+use monmon_stage::Memory;
 use rusqlite::{Connection, params};
 use serde_json::json;
 use uuid::Uuid;
 
 use crate::rows::{id_text, instant, long};
-
-/// How many rows of a kind are remembered. Past it all are forgotten, which costs a few needless upserts.
-const REMEMBERED_MAX: usize = 200_000;
 
 const PROBER: &str = "INSERT INTO monmon_prober (id, name, location, first_seen_at) VALUES (?1, ?2, ?3, ?4) \
     ON CONFLICT (id) DO UPDATE SET name = excluded.name, location = excluded.location, \
@@ -47,12 +43,12 @@ const TLS: &str = "INSERT INTO monmon_tls \
 /// What the writer knows to be stored, or to be in the transaction that is open: it forgets all when that fails.
 #[derive(Default)]
 pub(crate) struct Remembered {
-    probers: HashMap<Uuid, (Arc<Prober>, Timestamp)>,
-    boots: HashMap<Uuid, Timestamp>,
+    probers: Memory<(Arc<Prober>, Timestamp)>,
+    boots: Memory<Timestamp>,
     /// By check: its definition that was met last.
-    definitions: HashMap<Uuid, Definition>,
+    definitions: Memory<Definition>,
     /// By check: what its last handshake agreed on.
-    tls: HashMap<Uuid, (Tls, Uuid)>,
+    tls: Memory<(Tls, Uuid)>,
 }
 
 struct Definition {
@@ -86,17 +82,17 @@ impl Remembered {
 
     fn store_prober(&mut self, connection: &Connection, measurement: &Measurement) -> rusqlite::Result<()> {
         let Measurement { prober, scheduled_at: slot, .. } = measurement;
-        let known = self.probers.get(&prober.id);
-        if known.is_none_or(|(known, first)| slot < first || !same_prober(known, prober)) {
+        let known = self.probers.get(prober.id);
+        if known.is_none_or(|(known, first)| slot < first || !known.same_but_for_boot(prober)) {
             let first = known.map_or(*slot, |(_, first)| *first.min(slot));
             let row = params![id_text(prober.id), prober.name, prober.location, instant(*slot)];
             connection.prepare_cached(PROBER)?.execute(row)?;
-            remember(&mut self.probers, prober.id, (prober.clone(), first));
+            self.probers.insert(prober.id, (prober.clone(), first));
         }
-        if self.boots.get(&prober.boot).is_none_or(|first| slot < first) {
+        if self.boots.get(prober.boot).is_none_or(|first| slot < first) {
             let row = params![id_text(prober.boot), id_text(prober.id), instant(*slot)];
             connection.prepare_cached(BOOT)?.execute(row)?;
-            remember(&mut self.boots, prober.boot, *slot);
+            self.boots.insert(prober.boot, *slot);
         }
         Ok(())
     }
@@ -105,7 +101,7 @@ impl Remembered {
         let Measurement { check, scheduled_at: slot, .. } = measurement;
         let known = self
             .definitions
-            .get(&check.id)
+            .get(check.id)
             .filter(|known| Arc::ptr_eq(&known.check, check) || known.check == *check);
         if let Some(known) = known.filter(|known| known.first <= *slot) {
             return Ok(known.id);
@@ -113,12 +109,12 @@ impl Remembered {
         let id = known.map_or_else(|| definition_id(check), |known| known.id);
         put_check(connection, DEFINITION, [id, check.id], check, *slot)?;
         put_check(connection, CHECK, [id, check.id], check, *slot)?;
-        remember(&mut self.definitions, check.id, Definition { check: check.clone(), id, first: *slot });
+        self.definitions.insert(check.id, Definition { check: check.clone(), id, first: *slot });
         Ok(id)
     }
 
     fn store_tls(&mut self, connection: &Connection, check: Uuid, tls: &Tls) -> rusqlite::Result<Uuid> {
-        if let Some((known, id)) = self.tls.get(&check)
+        if let Some((known, id)) = self.tls.get(check)
             && known == tls
         {
             return Ok(*id);
@@ -135,20 +131,9 @@ impl Remembered {
             certificate.map(|certificate| instant(certificate.not_before)),
             certificate.map(|certificate| instant(certificate.not_after)),
         ])?;
-        remember(&mut self.tls, check, (tls.clone(), id));
+        self.tls.insert(check, (tls.clone(), id));
         Ok(id)
     }
-}
-
-fn remember<K: Eq + Hash, V>(map: &mut HashMap<K, V>, key: K, value: V) {
-    if map.len() >= REMEMBERED_MAX {
-        map.clear();
-    }
-    map.insert(key, value);
-}
-
-fn same_prober(one: &Prober, other: &Prober) -> bool {
-    one.name == other.name && one.location == other.location
 }
 
 /// A row of `monmon_check` or `monmon_check_definition`, which differ in their first two columns' order and last's name.

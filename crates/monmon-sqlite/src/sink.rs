@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use monmon_stage::{Backoff, Batch, Inlet, Sink, StageContext, StageError};
+use monmon_stage::{Backoff, Batch, Gather, Inlet, Sink, StageContext, StageError};
 use tokio::task::JoinError;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::database::Synchronous;
@@ -15,7 +15,7 @@ use crate::store::{Store, Tally};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// Items that one transaction holds, beyond which it takes no further batch.
+    /// The most items that one transaction holds.
     pub(crate) batch: usize,
     pub(crate) linger: Duration,
     pub(crate) synchronous: Synchronous,
@@ -94,32 +94,16 @@ impl SqliteSink {
 
 #[async_trait]
 impl Sink for SqliteSink {
-    async fn run(self: Box<Self>, mut input: Inlet) -> Result<(), StageError> {
+    async fn run(self: Box<Self>, input: Inlet) -> Result<(), StageError> {
         let mut sink = *self;
-        while let Some(batch) = gather(&mut input, sink.settings.batch, sink.settings.linger).await {
+        let mut input = Gather::new(input, sink.settings.batch, sink.settings.linger);
+        while let Some(batch) = input.next().await {
             sink.context.counters.add_received(batch.len() as u64);
             sink = sink.store(batch).await?;
         }
         // Closing moves the log into the file, which may take a while.
         tokio::task::spawn_blocking(move || drop(sink.store)).await.map_err(ended)
     }
-}
-
-/// The next items to store in one transaction; `None` at the end.
-async fn gather(input: &mut Inlet, full: usize, linger: Duration) -> Option<Batch> {
-    let mut batch = input.recv().await?;
-    let until = Instant::now() + linger;
-    while batch.len() < full {
-        let more = match input.try_recv() {
-            Some(more) => more,
-            None => match timeout_at(until, input.recv()).await {
-                Ok(Some(more)) => more,
-                Ok(None) | Err(_) => break,
-            },
-        };
-        batch.extend(more);
-    }
-    Some(batch)
 }
 
 fn deliver(context: &StageContext, tally: Tally, batch: Batch) {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use monmon_model::{Measurement, Origin, Rejected, RejectedReason, wire};
+use monmon_model::{Measurement, Rejected, RejectedReason};
 use monmon_stage::{Envelope, Item};
 use rusqlite::{Connection, TransactionBehavior};
 
@@ -152,14 +152,5 @@ fn is_refusal(error: &rusqlite::Error) -> bool {
 
 /// A measurement that the tables do not take, as a dead letter.
 fn refused(measurement: &Measurement, why: String) -> Rejected {
-    let origin = Origin {
-        pipeline: measurement.check.pipeline.clone(),
-        source: measurement.check.source.clone(),
-        topic: None,
-        partition: None,
-        offset: None,
-    };
-    let mut bytes = Vec::new();
-    wire::encode(measurement, &mut bytes);
-    Rejected::new(RejectedReason::StoreRefused, why, origin, measurement.scheduled_at, None, bytes)
+    Rejected::of_measurement(measurement, RejectedReason::StoreRefused, why)
 }

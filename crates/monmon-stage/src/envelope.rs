@@ -1,6 +1,6 @@
 //! What flows through the graph.
 
-use monmon_model::{Measurement, Rejected};
+use monmon_model::{Match, Measurement, Rejected};
 
 use crate::{Ack, Page};
 
@@ -42,10 +42,32 @@ impl Envelope {
         Envelope { item: self.item.clone(), ack: self.ack.share() }
     }
 
+    /// About how many bytes the item takes in a store or on the way to one.
+    pub fn weight(&self) -> usize {
+        match &self.item {
+            Item::Measurement(measured) => measurement_weight(&measured.measurement),
+            Item::Rejected(rejected) => FIXED_BYTES + rejected.bytes.len(),
+        }
+    }
+
     /// Lets go of the page, which no later stage wants.
     pub fn drop_page(&mut self) {
         if let Item::Measurement(measured) = &mut self.item {
             measured.page = None;
         }
     }
+}
+
+/// What an item takes without its texts of free length.
+const FIXED_BYTES: usize = 400;
+
+fn measurement_weight(measurement: &Measurement) -> usize {
+    let redirects: usize = measurement.redirects.iter().map(|hop| hop.url.len() + 300).sum();
+    let matches: usize = measurement.matches.iter().map(match_weight).sum();
+    FIXED_BYTES + measurement.url.len() + redirects + matches
+}
+
+fn match_weight(found: &Match) -> usize {
+    let values: usize = found.values.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
+    100 + found.message.as_ref().map_or(0, String::len) + values
 }

@@ -10,8 +10,10 @@ mod counters;
 mod emitter;
 mod envelope;
 mod error;
+mod gather;
 mod kind;
 pub mod matching;
+mod memory;
 mod page;
 
 pub use ack::{Ack, AckTracker};
@@ -21,8 +23,10 @@ pub use counters::{Counts, StageCounters};
 pub use emitter::{Closed, Emitter, Inlet, Outlet, Tap, inlet};
 pub use envelope::{Batch, Envelope, Item, Measured};
 pub use error::StageError;
+pub use gather::Gather;
 pub use kind::{
     DecodeContext, FROM, OpenFuture, OpenStage, STAGE_NAME, Section, Sink, Source, StageKind, StageSpec,
     Transform,
 };
+pub use memory::Memory;
 pub use page::{Page, PageBudget, PageHold};
