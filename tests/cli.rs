@@ -131,7 +131,7 @@ fn files_that_are_no_pipelines_are_refused() {
     for path in [place.path("not-there.kdl"), place.folder.path().to_owned()] {
         for command in ["validate", "run"] {
             let output = place.output(&[command, path.to_str().expect("a path")]);
-            assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+            assert_eq!(output.status.code(), Some(2), "{}", text(&output));
             assert!(text(&output).contains("monmon::unreadable_file"), "{}", text(&output));
         }
     }

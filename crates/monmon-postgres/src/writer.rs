@@ -233,7 +233,7 @@ impl Writer {
     async fn wait(&mut self, error: &StoreError) {
         self.shared.say_waiting(error);
         self.shared.context.counters.add_retries(1);
-        tokio::time::sleep(self.backoff.wait()).await;
+        self.backoff.pause(&self.shared.context.stop).await;
     }
 
     /// Turns into dead letters what the table cannot hold or has no partition for.

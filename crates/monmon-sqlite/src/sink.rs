@@ -80,7 +80,7 @@ impl SqliteSink {
                 Err(error) if error.is_transient() || error.kind() == StoreErrorKind::CannotOpen => {
                     report(&context, &error, &mut troubled);
                     context.counters.add_retries(1);
-                    sleep(backoff.wait()).await;
+                    backoff.pause(&context.stop).await;
                 }
                 Err(error) => {
                     context.counters.add_failed(batch.len() as u64);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 /// Doubling waits with full jitter: each is drawn evenly from zero to a ceiling that doubles up to its maximum.
 /// (The scheme is "full jitter" of M. Brooker, "Exponential Backoff And Jitter", 2015.)
 #[derive(Debug)]
@@ -15,6 +17,8 @@ pub struct Backoff {
 impl Backoff {
     pub const FIRST: Duration = Duration::from_millis(100);
     pub const MAX: Duration = Duration::from_secs(30);
+    /// Longest wait of a run that is ending.
+    pub const LAST: Duration = Duration::from_millis(500);
 
     /// `seed` sets the jitter apart between processes and stages.
     pub fn new(seed: u64) -> Backoff {
@@ -38,6 +42,20 @@ impl Backoff {
         ceiling.mul_f64(0.1 + 0.9 * share)
     }
 
+    /// Waits before the next try. A run that is ending has no time for long waits: its beginning ends the wait at once, and
+    /// from then on waits are short, so that a server that is back is met before the grace is over.
+    pub async fn pause(&mut self, stop: &CancellationToken) {
+        let wait = self.wait();
+        if stop.is_cancelled() {
+            tokio::time::sleep(wait.min(Backoff::LAST)).await;
+        } else {
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+
     /// After a success.
     pub fn reset(&mut self) {
         self.ceiling = self.first;
@@ -47,6 +65,21 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_a_run_ends_the_wait_and_keeps_the_next_ones_short() {
+        let mut backoff = Backoff::between(Duration::from_secs(3600), Duration::from_secs(3600), 7);
+        let stop = CancellationToken::new();
+        let begun = tokio::time::Instant::now();
+        let stopping = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            stop.cancel();
+        };
+        tokio::join!(backoff.pause(&stop), stopping);
+        assert_eq!(begun.elapsed(), Duration::from_secs(1));
+        backoff.pause(&stop).await;
+        assert_eq!(begun.elapsed(), Duration::from_secs(1) + Backoff::LAST);
+    }
 
     #[test]
     fn waits_grow_to_the_maximum_and_start_over() {

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use monmon_plan::{Plan, compile, resolve};
-use monmon_syntax::{FileLoader, Problems, Report, SourceMap, load};
+use monmon_syntax::{Code, FileLoader, Problems, Report, SourceMap, load};
 use serde_json::Value;
 
-use crate::CATALOGUE;
+use crate::{CATALOGUE, Exit};
 
 /// A pipeline file that was read.
 pub struct Front {
@@ -33,6 +33,16 @@ pub fn front(path: &Path, loader: &dyn FileLoader) -> Front {
 }
 
 impl Front {
+    /// A file that can't be read is no verdict on what is in it.
+    pub fn exit(&self) -> Exit {
+        let unreadable = self.problems.iter().any(|problem| problem.code == Code::UnreadableFile);
+        match (unreadable, &self.plan) {
+            (true, _) => Exit::Failed,
+            (false, None) => Exit::Bad,
+            (false, Some(_)) => Exit::Good,
+        }
+    }
+
     pub fn report(&self) -> Report<'_> {
         Report::new(&self.problems, &self.sources)
     }

@@ -22,7 +22,10 @@ pub(crate) async fn run(args: &RunArgs) -> Exit {
         logs::say(&format!("monmon: {message}"));
         return Exit::Failed;
     }
-    let Some(Loaded { plans, sources }) = load(args) else { return Exit::Bad };
+    let Loaded { plans, sources } = match load(args) {
+        Ok(loaded) => loaded,
+        Err(exit) => return exit,
+    };
     let options = match options(args) {
         Ok(options) => options,
         Err(message) => {
@@ -71,29 +74,25 @@ struct Loaded {
 }
 
 /// Reads all files; what is wrong with any of them is told, and stops the run.
-fn load(args: &RunArgs) -> Option<Loaded> {
-    let mut loaded = Some(Loaded { plans: Vec::new(), sources: Vec::new() });
+fn load(args: &RunArgs) -> Result<Loaded, Exit> {
+    let mut loaded = Loaded { plans: Vec::new(), sources: Vec::new() };
+    let mut exit = Exit::Good;
     for file in &args.files {
         let front = front(file, &DiskLoader);
         if !front.problems.is_empty() {
             logs::say(front.report().render(&logs::report_handler()).trim_end());
         }
-        match (&mut loaded, front.plan) {
-            (Some(loaded), Some(plan)) => {
-                if loaded.sources.iter().any(|(name, _)| *name == plan.pipeline) {
-                    let message = format!("two of the files name their pipeline `{}`", plan.pipeline);
-                    logs::say(&format!(
-                        "monmon: {message}; ids of checks are made from it, so each needs its own"
-                    ));
-                    return None;
-                }
-                loaded.sources.push((plan.pipeline.clone(), front.sources));
-                loaded.plans.push(plan);
-            }
-            _ => loaded = None,
+        exit = exit.max(front.exit());
+        let Some(plan) = front.plan else { continue };
+        if loaded.sources.iter().any(|(name, _)| *name == plan.pipeline) {
+            let message = format!("two of the files name their pipeline `{}`", plan.pipeline);
+            logs::say(&format!("monmon: {message}; ids of checks are made from it, so each needs its own"));
+            exit = exit.max(Exit::Bad);
         }
+        loaded.sources.push((plan.pipeline.clone(), front.sources));
+        loaded.plans.push(plan);
     }
-    loaded
+    if exit == Exit::Good { Ok(loaded) } else { Err(exit) }
 }
 
 fn options(args: &RunArgs) -> Result<RunOptions, String> {

@@ -10,11 +10,11 @@ use crate::{Exit, front, logs};
 
 /// Silent when all is well.
 pub(crate) fn validate(args: &ValidateArgs) -> Exit {
-    let mut valid = true;
+    let mut exit = Exit::Good;
     let mut all = Vec::new();
     for file in &args.files {
         let front = front(file, &DiskLoader);
-        valid &= front.plan.is_some();
+        exit = exit.max(front.exit());
         match args.format {
             ProblemFormat::Text if front.problems.is_empty() => {}
             ProblemFormat::Text => logs::say(front.report().render(&logs::report_handler()).trim_end()),
@@ -31,5 +31,5 @@ pub(crate) fn validate(args: &ValidateArgs) -> Exit {
             return Exit::Failed;
         }
     }
-    if valid { Exit::Good } else { Exit::Bad }
+    exit
 }

@@ -34,9 +34,6 @@ const PAUSE_AFTER: Duration = Duration::from_secs(1);
 
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
 
-/// After so long a commit without an answer is sent again.
-const COMMIT_WAIT: Duration = Duration::from_secs(10);
-
 /// How long a question to the broker may take.
 const ASK_WAIT: Duration = Duration::from_secs(2);
 
@@ -316,24 +313,17 @@ impl Poller {
         }
     }
 
-    /// Sends what may be committed, without waiting for the answer.
+    /// Commits what may be, and waits for the answer: librdkafka gives that of an asynchronous commit to a callback which the
+    /// bindings never set, so nobody would know what was taken. The wait is this thread's own.
     fn commit(&self) {
-        let mut book = self.shared.book();
-        if book.commit_sent.is_some_and(|sent| sent.elapsed() < COMMIT_WAIT) {
-            return;
-        }
-        let offsets: Vec<(i32, i64)> = book.ledger.to_commit().collect();
+        let offsets: Vec<(i32, i64)> = self.shared.book().ledger.to_commit().collect();
         if offsets.is_empty() {
             return;
         }
         let list =
             self.shared.list(offsets.into_iter().map(|(partition, at)| (partition, Offset::Offset(at))));
-        book.commit_sent = Some(Instant::now());
-        drop(book);
-        if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
-            debug!(stage = %self.context.stage, %error, "commit not sent");
-            self.shared.book().commit_sent = None;
-        }
+        let answer = self.consumer.commit(&list, CommitMode::Sync);
+        self.shared.commit_answered(answer, &list);
     }
 
     /// Offsets that did not come are a loss only where the log begins behind them.
@@ -371,11 +361,7 @@ impl Poller {
             info!(pipeline = %self.context.pipeline, stage = %self.context.stage, left,
                 "stopped before all messages were stored; they will be read again");
         }
-        let end = Instant::now() + ASK_WAIT;
         self.commit();
-        while self.shared.book().commit_sent.is_some() && Instant::now() < end {
-            self.serve();
-        }
     }
 
     /// Lets librdkafka call back; whatever it has to say no longer matters.

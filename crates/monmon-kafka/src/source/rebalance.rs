@@ -53,8 +53,6 @@ pub(crate) struct Book {
     pub(crate) assigned: Vec<i32>,
     /// An assignment has come at all.
     pub(crate) joined: bool,
-    /// A commit is on its way since.
-    pub(crate) commit_sent: Option<Instant>,
 }
 
 struct Outbox {
@@ -233,6 +231,28 @@ impl Shared {
             }
         }
     }
+
+    /// What the broker said to a commit.
+    pub(crate) fn commit_answered(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
+        match result {
+            Ok(()) => {
+                self.committed(offsets);
+                self.health.well();
+            }
+            Err(error) => match error.rdkafka_error_code() {
+                // The group is on the move, or nothing was to be committed: the next commit has it.
+                Some(
+                    RDKafkaErrorCode::NoOffset
+                    | RDKafkaErrorCode::RebalanceInProgress
+                    | RDKafkaErrorCode::IllegalGeneration
+                    | RDKafkaErrorCode::UnknownMemberId
+                    | RDKafkaErrorCode::AssignmentLost,
+                ) => debug!(pipeline = %self.pipeline, stage = %self.stage, %error, "commit not taken"),
+                Some(code) => self.health.trouble(Cause::of(code), &error.to_string()),
+                None => self.health.trouble(Cause::Unwilling, &error.to_string()),
+            },
+        }
+    }
 }
 
 /// librdkafka's view of [`Shared`].
@@ -273,29 +293,6 @@ impl ConsumerContext for Reports {
                 shared.revoke(consumer, &partitions);
             }
             Rebalance::Error(error) => shared.health.trouble(Cause::Unwilling, &error.to_string()),
-        }
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        let shared = &*self.0;
-        shared.book().commit_sent = None;
-        match result {
-            Ok(()) => {
-                shared.committed(offsets);
-                shared.health.well();
-            }
-            Err(error) => match error.rdkafka_error_code() {
-                // The group is on the move, or nothing was to be committed: the next commit has it.
-                Some(
-                    RDKafkaErrorCode::NoOffset
-                    | RDKafkaErrorCode::RebalanceInProgress
-                    | RDKafkaErrorCode::IllegalGeneration
-                    | RDKafkaErrorCode::UnknownMemberId
-                    | RDKafkaErrorCode::AssignmentLost,
-                ) => debug!(pipeline = %shared.pipeline, stage = %shared.stage, %error, "commit not taken"),
-                Some(code) => shared.health.trouble(Cause::of(code), &error.to_string()),
-                None => shared.health.trouble(Cause::Unwilling, &error.to_string()),
-            },
         }
     }
 }
