@@ -5,12 +5,14 @@
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use monmon_http::SOURCE;
 use monmon_model::{FailureKind, Measurement, Outcome};
 use monmon_stage::{
-    DecodeContext, Emitter, Inlet, Item, Mode, OpenStage, ProberIdentity, StageContext, StageCounters,
+    Clock, DecodeContext, Emitter, Inlet, Item, Mode, OpenStage, ProberIdentity, StageContext, StageCounters,
     StageSpec, SystemClock, SystemWorld, inlet,
 };
 use monmon_syntax::{MemoryLoader, Problems, SourceFile, SourceMap, parse, read};
@@ -151,6 +153,16 @@ struct Running {
 }
 
 async fn started(text: &str, mode: Mode, grace: Duration, capacity: usize) -> Running {
+    started_at(text, mode, grace, capacity, Arc::new(SystemClock)).await
+}
+
+async fn started_at(
+    text: &str,
+    mode: Mode,
+    grace: Duration,
+    capacity: usize,
+    clock: Arc<dyn Clock>,
+) -> Running {
     let (spec, problems) = decoded(text, &MemoryLoader::new());
     assert!(!problems.has_errors(), "{:?}", problems.iter().collect::<Vec<_>>());
     let (stop, counters) = (CancellationToken::new(), Arc::new(StageCounters::default()));
@@ -160,7 +172,7 @@ async fn started(text: &str, mode: Mode, grace: Duration, capacity: usize) -> Ru
         mode,
         stop: stop.clone(),
         world: Arc::new(SystemWorld),
-        clock: Arc::new(SystemClock),
+        clock,
         prober: ProberIdentity { id: Uuid::from_u128(7), name: "here".to_owned(), location: None },
         keep_pages: true,
         fail_fast: false,
@@ -302,6 +314,82 @@ async fn beyond_the_concurrency_slots_are_overload_and_none_is_lost() {
     assert_complete(&all, 100_000);
     assert_eq!(all.iter().filter(|one| one.failed_with(FailureKind::Shutdown)).count(), 2);
     assert_eq!(site.connections(Behaviour::HeadSilence), 2);
+}
+
+/// A wall clock that can be set.
+struct Settable(AtomicI64);
+
+impl Clock for Settable {
+    fn now(&self) -> Timestamp {
+        SystemClock.now() + SignedDuration::from_secs(self.0.load(Ordering::Acquire))
+    }
+}
+
+#[tokio::test]
+async fn a_long_pause_is_told_slot_by_slot_and_slots_go_on_meanwhile() {
+    let site = Site::start().unwrap();
+    site.set("/", Answer::html("home", 100));
+    let text = format!(
+        r#"http "sites" interval="100ms" {{ check "a" "{0}"; check "b" "{0}"; check "c" "{0}" }}"#,
+        site.url("/")
+    );
+    let clock = Arc::new(Settable(AtomicI64::new(0)));
+    let running = started_at(&text, Mode::Continuous, Duration::from_secs(30), 1, clock.clone());
+    let mut running = running.await;
+    let mut all = running.take(3).await;
+    // Ten minutes of three checks are 18,000 slots: more than the hand-over holds, and nobody takes them at first.
+    clock.0.store(600, Ordering::Release);
+    let is_after = |one: &Measurement| one.scheduled_at > clock.now() - SignedDuration::from_secs(60);
+    while !all.iter().any(|one| is_after(one) && one.outcome == Outcome::Up) || all.len() < 18_000 {
+        all.extend(running.take(1).await);
+    }
+    running.stop.cancel();
+    let (rest, counts) = running.end().await;
+    all.extend(rest);
+    assert_complete(&all, 100_000);
+    let slept = all.iter().filter(|one| one.failed_with(FailureKind::Overslept)).count();
+    assert!(slept > 17_000, "{slept}");
+    assert!(all.iter().all(|one| !one.failed_with(FailureKind::Overload)), "the owed rows left no room");
+    assert_eq!((counts.received, counts.delivered), (all.len() as u64, all.len() as u64));
+    // Live slots were not kept waiting until all was told.
+    let first_live = all.iter().position(|one| is_after(one) && one.outcome == Outcome::Up);
+    let last_told = all.iter().rposition(|one| one.failed_with(FailureKind::Overslept) && !is_after(one));
+    assert!(first_live < last_told, "{first_live:?} {last_told:?}");
+}
+
+/// How many slots a measurement stands for, as its reason says.
+fn stands_for(one: &Measurement) -> i64 {
+    let message = one.reason.as_ref().map_or("", |reason| reason.message());
+    let Some((_, rest)) = message.split_once("stands for ") else { return 1 };
+    rest.split(' ').next().unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_pause_too_long_for_the_grace_is_told_in_few_rows_and_none_is_silent() {
+    let text = format!(
+        r#"http "sites" interval="100ms" {{ check "a" "{0}"; check "b" "{0}" }}"#,
+        format_args!("http://127.0.0.1:{}/", free_port())
+    );
+    let clock = Arc::new(Settable(AtomicI64::new(0)));
+    let mut running = started_at(&text, Mode::Continuous, Duration::from_secs(2), 1, clock.clone()).await;
+    let mut all = running.take(2).await;
+    let days = 10;
+    clock.0.store(days * 86_400, Ordering::Release);
+    while !all.iter().any(|one| one.failed_with(FailureKind::Overslept)) {
+        all.extend(running.take(1).await);
+    }
+    running.stop.cancel();
+    let (rest, counts) = running.end().await;
+    all.extend(rest);
+    assert_eq!((counts.delivered, counts.failed), (all.len() as u64, 0));
+    let mut slots: Vec<(Uuid, i64, i64)> =
+        all.iter().map(|one| (one.check.id, one.scheduled_at.as_microsecond(), stands_for(one))).collect();
+    slots.sort_unstable();
+    for pair in slots.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
+        assert_eq!(pair[1].1 - pair[0].1, 100_000 * pair[0].2, "{pair:?}");
+    }
+    let stood_for: i64 = slots.iter().map(|(_, _, slots)| slots).sum();
+    assert!(stood_for >= 2 * days * 864_000, "{stood_for}");
 }
 
 #[tokio::test]

@@ -16,13 +16,15 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::book::Book;
 use super::open::Ready;
-use super::owed::Owed;
+use super::owed::{Owed, Told};
 use crate::probe::{Probed, Prober};
 use crate::schedule::{Due, Schedule};
 use crate::timeline::{Shift, Timeline};
 
 /// How often the wall clock is looked at.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// Most rows of what is owed that are told in one go, so that the next slot does not wait for them.
+const TOLD_MAX: usize = 64;
 
 type Landed = Result<(Id, (Timestamp, Probed)), JoinError>;
 
@@ -59,6 +61,7 @@ impl Producer {
             boot: boot_id(context.clock.now()),
         };
         Producer {
+            owed: Owed::new(checks.len()),
             checks: checks.into(),
             prober: Arc::new(prober),
             record: Arc::new(record),
@@ -69,7 +72,6 @@ impl Producer {
             room,
             under_way: JoinSet::new(),
             slots: HashMap::new(),
-            owed: Owed::default(),
             seq: 0,
             overloaded: false,
         }
@@ -161,12 +163,6 @@ impl Producer {
                 tracing::warn!(%stage, by_us, "the wall clock went back: slots go on from where they were");
             }
         }
-        let untold = self.owed.take_untold();
-        if untold > 0 {
-            self.context.counters.add_received(untold);
-            self.context.counters.add_failed(untold);
-            tracing::error!(%stage, untold, "slots without a measurement: more were missed than can be told");
-        }
     }
 
     fn take(&mut self, due: Due) {
@@ -220,16 +216,22 @@ impl Producer {
                 let page = probed.write(&checks[check as usize].target, &mut measurement);
                 self.hand_over(measurement, page);
             }
-            Err(error) if error.is_cancelled() => self.tell(check, slot, FailureKind::Shutdown),
-            Err(_panic) => self.tell(check, slot, FailureKind::Internal),
+            Err(error) => {
+                let kind = if error.is_cancelled() { FailureKind::Shutdown } else { FailureKind::Internal };
+                self.tell(check, Told::alone(slot, kind));
+            }
         }
     }
 
-    /// Tells what is owed, as far as there is room beside what is under way.
+    /// Tells some of what is owed. There is more to it as long as there is room: what is told comes to the pump, and the
+    /// pump wakes us again.
     fn settle(&mut self) {
-        while !self.owed.is_empty() && self.handover.capacity() > self.under_way.len() {
-            let Some((check, slot, kind)) = self.owed.pop() else { return };
-            self.tell(check, slot, kind);
+        for _ in 0..TOLD_MAX {
+            if !self.may_tell() {
+                break;
+            }
+            let Some((check, told)) = self.owed.pop() else { break };
+            self.tell(check, told);
         }
         // Told only once half of the room is free again, so that the edge of the bound is no flood of lines.
         let relaxed = self.under_way.len() * 2 <= self.concurrency
@@ -240,20 +242,23 @@ impl Producer {
         }
     }
 
-    fn tell(&mut self, check: u32, slot: i64, kind: FailureKind) {
-        let measurement = self.untried(check, slot, kind);
+    /// Half of the room that is not claimed by what is under way is left to slots that come due meanwhile: what is owed
+    /// must never be the reason that more is.
+    fn may_tell(&self) -> bool {
+        let max = self.handover.max_capacity();
+        let waiting = max - self.handover.capacity();
+        waiting < max.saturating_sub(self.under_way.len()).div_ceil(2)
+    }
+
+    fn tell(&mut self, check: u32, told: Told) {
+        let measurement = self.untried(check, told);
         self.hand_over(measurement, None);
     }
 
-    fn untried(&mut self, check: u32, slot: i64, kind: FailureKind) -> Measurement {
-        let message = match kind {
-            FailureKind::Overload => "more checks were due than can be under way",
-            FailureKind::Overslept => "the prober slept or was stopped through the slot",
-            FailureKind::Shutdown => "the prober was shutting down",
-            _ => "the check ended in an error of monmon's own",
-        };
-        let mut measurement = self.blank(check, slot);
-        measurement.fail(Failure::new(kind, Phase::Start, message));
+    fn untried(&mut self, check: u32, told: Told) -> Measurement {
+        let mut measurement = self.blank(check, told.slot);
+        let interval = self.checks[check as usize].cadence.interval_us();
+        measurement.fail(Failure::new(told.kind, Phase::Start, told.message(interval)));
         measurement
     }
 
@@ -310,17 +315,28 @@ impl Producer {
             self.land(landed);
         }
         let last = now + self.context.grace;
-        while let Some((check, slot, kind)) = self.owed.pop() {
-            let measurement = self.untried(check, slot, kind);
-            let ack = self.book.ack(measurement.seq);
-            let envelope = Envelope::measurement(measurement, None, ack);
-            self.context.counters.add_received(1);
-            match timeout_at(last, self.handover.send(envelope)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(_) => break,
+        let hurry = now + self.context.grace / 4 * 3;
+        let mut is_shrunk = false;
+        while !self.owed.is_empty() {
+            if !is_shrunk && Instant::now() >= hurry {
+                self.owed.shrink();
+                is_shrunk = true;
             }
+            // Room first: a row is taken only when it can be told, so that what is left is known to the slot.
+            let handover = self.handover.clone();
+            let until = if is_shrunk { last } else { hurry };
+            let place = match timeout_at(until, handover.reserve()).await {
+                Ok(Ok(place)) => place,
+                Err(_elapsed) if !is_shrunk => continue,
+                Ok(Err(_)) | Err(_) => break,
+            };
+            let Some((check, told)) = self.owed.pop() else { break };
+            let measurement = self.untried(check, told);
+            let ack = self.book.ack(measurement.seq);
+            self.context.counters.add_received(1);
+            place.send(Envelope::measurement(measurement, None, ack));
         }
-        let untold = self.owed.count() + self.owed.take_untold();
+        let untold = self.owed.slots();
         if untold > 0 {
             self.context.counters.add_received(untold);
             self.context.counters.add_failed(untold);
