@@ -2,6 +2,7 @@
 
 mod book;
 mod decode;
+mod descriptors;
 mod open;
 mod owed;
 mod produce;

@@ -12,6 +12,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use url::Url;
 
+use super::descriptors;
 use super::run::HttpSource;
 use super::spec::{CheckSpec, HttpSpec};
 use crate::probe::{Header, Prober, Target, TlsSetup, shown};
@@ -50,6 +51,7 @@ pub(crate) async fn open(spec: &HttpSpec, context: StageContext) -> Result<OpenS
         })?),
         None => None,
     };
+    descriptors::warn_if_few(&context.stage, checks.len(), spec.concurrency, descriptors::raise());
     let pages = context.keep_pages.then(|| PageBudget::new(spec.pages_bytes_max));
     let prober = Prober { tls, limits: spec.limits, pages };
     let concurrency = spec.concurrency;

@@ -15,6 +15,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::book::Book;
+use super::descriptors::Shortage;
 use super::open::Ready;
 use super::owed::{Owed, Told};
 use crate::probe::{Probed, Prober};
@@ -42,6 +43,7 @@ pub(crate) struct Producer {
     owed: Owed,
     seq: u64,
     overloaded: bool,
+    shortage: Shortage,
 }
 
 impl Producer {
@@ -74,6 +76,7 @@ impl Producer {
             slots: HashMap::new(),
             seq: 0,
             overloaded: false,
+            shortage: Shortage::default(),
         }
     }
 
@@ -154,6 +157,7 @@ impl Producer {
 
     fn watch(&mut self, line: &mut Timeline, now: Instant) {
         let stage = &self.context.stage;
+        self.shortage.tell(stage, now);
         match line.watch(now, self.context.clock.now()) {
             Shift::Steady => {}
             Shift::Forward { by_us } => {
@@ -214,6 +218,10 @@ impl Producer {
                 measurement.started_at = Timestamp::from_microsecond(started_at.as_microsecond()).ok();
                 let checks = Arc::clone(&self.checks);
                 let page = probed.write(&checks[check as usize].target, &mut measurement);
+                if measurement.failed_with(FailureKind::FdExhausted) {
+                    self.shortage.note();
+                    self.shortage.tell(&self.context.stage, Instant::now());
+                }
                 self.hand_over(measurement, page);
             }
             Err(error) => {
@@ -314,6 +322,7 @@ impl Producer {
         while let Some(landed) = self.under_way.join_next_with_id().await {
             self.land(landed);
         }
+        self.shortage.tell_rest(&self.context.stage, Instant::now());
         let last = now + self.context.grace;
         let hurry = now + self.context.grace / 4 * 3;
         let mut is_shrunk = false;
