@@ -174,7 +174,7 @@ impl Prober {
             let message = format!("more than {REDIRECTS_MAX} redirects");
             return Err(failed(FailureKind::TooManyRedirects, message));
         }
-        // Once another origin was met, credentials are gone for good, even on the way back: a site in between could
+        // Once another origin was met, the check's headers are gone for good, even on the way back: a site in between could
         // otherwise choose where they are sent.
         let kept = request.origin_kept && url.origin() == target.first.url.origin();
         Prepared::new(&url, next_method(status, &request.method), &target.headers, kept)

@@ -18,22 +18,12 @@ const ENCODINGS: &str = "gzip, br, zstd, deflate";
 /// What a redirect may carry in its `Location`.
 const LOCATION_BYTES_MAX: usize = 8 * 1024;
 
-/// A header that the pipeline asks for.
+/// A header that the pipeline asks for. It stays with the first origin, whatever its name: any may be a credential
+/// (`x-api-key`, `private-token`), and no list of names knows them all.
 #[derive(Clone, Debug)]
 pub(crate) struct Header {
     pub(crate) name: HeaderName,
     pub(crate) value: HeaderValue,
-    /// Came from the environment or a file, or is a credential by its name: it stays with the first origin.
-    pub(crate) secret: bool,
-}
-
-impl Header {
-    pub(crate) fn new(name: HeaderName, value: HeaderValue, late: bool) -> Header {
-        let secret = late
-            || [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION, header::HOST]
-                .contains(&name);
-        Header { name, value, secret }
-    }
 }
 
 /// A request, ready to be sent any number of times.
@@ -48,12 +38,12 @@ pub(crate) struct Prepared {
     path: Uri,
     whole: Uri,
     headers: HeaderMap,
-    /// Whether credentials are sent: no other origin was met on the way.
+    /// Whether the check's own headers are sent: no other origin was met on the way.
     pub(crate) origin_kept: bool,
 }
 
 impl Prepared {
-    /// `origin_kept`: whether the URL is of the origin that the credentials are for.
+    /// `origin_kept`: whether the URL is of the origin that the headers are for.
     pub(crate) fn new(
         url: &Url,
         method: Method,
@@ -138,8 +128,10 @@ fn headers(url: &Url, asked: &[Header], origin_kept: bool) -> Result<HeaderMap, 
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(ENCODINGS));
     // The connection is not used again; a server that knows may close it at once.
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    for wanted in asked.iter().filter(|wanted| origin_kept || !wanted.secret) {
-        headers.insert(wanted.name.clone(), wanted.value.clone());
+    if origin_kept {
+        for wanted in asked {
+            headers.insert(wanted.name.clone(), wanted.value.clone());
+        }
     }
     Ok(headers)
 }
@@ -155,7 +147,7 @@ pub(crate) fn basic_auth(url: &Url) -> Option<Header> {
     let encoded = base64::engine::general_purpose::STANDARD.encode(pair);
     let mut value = HeaderValue::try_from(format!("Basic {encoded}")).ok()?;
     value.set_sensitive(true);
-    Some(Header::new(header::AUTHORIZATION, value, true))
+    Some(Header { name: header::AUTHORIZATION, value })
 }
 
 /// A URL as it may be shown: a password becomes `***`.
@@ -264,22 +256,32 @@ mod tests {
     }
 
     #[test]
-    fn credentials_stay_with_their_origin() {
+    fn headers_stay_with_their_origin() {
         let url: Url = "http://user:p%40ss@a.test/".parse().unwrap();
+        let asked = |name, value| Header { name, value: HeaderValue::from_static(value) };
         let asked = [
             basic_auth(&url).unwrap(),
-            Header::new(header::COOKIE, HeaderValue::from_static("session=1"), false),
-            Header::new(HeaderName::from_static("x-key"), HeaderValue::from_static("k"), true),
-            Header::new(header::ACCEPT, HeaderValue::from_static("text/html"), false),
+            asked(header::COOKIE, "session=1"),
+            asked(HeaderName::from_static("x-key"), "k"),
+            asked(header::ACCEPT, "text/html"),
+            asked(header::HOST, "b.test"),
         ];
         let own = Prepared::new(&url, Method::GET, &asked, true).unwrap().http1();
         assert_eq!(own.headers()["authorization"], "Basic dXNlcjpwQHNz");
-        assert_eq!(own.headers()["x-key"], "k");
+        assert_eq!(
+            (&own.headers()["x-key"], &own.headers()["accept"]),
+            (&"k".parse().unwrap(), &"text/html".parse().unwrap())
+        );
+        assert_eq!(own.headers()["host"], "b.test");
         let other = Prepared::new(&url, Method::GET, &asked, false).unwrap().http1();
         for name in ["authorization", "cookie", "x-key"] {
             assert!(!other.headers().contains_key(name), "{name}");
         }
-        assert_eq!(other.headers()["accept"], "text/html");
+        assert_eq!(
+            (&other.headers()["host"], &other.headers()["accept"]),
+            (&"a.test".parse().unwrap(), &"*/*".parse().unwrap())
+        );
+        assert!(other.headers().contains_key("user-agent"));
         assert_eq!(shown(&url), "http://user:***@a.test/");
     }
 }

@@ -88,9 +88,8 @@ fn ready(spec: &CheckSpec, context: &StageContext) -> Result<Ready, StageError> 
                 format!("the value of the header `{name}` cannot be sent"),
             ));
         };
-        let is_late = late.as_literal().is_none();
-        value.set_sensitive(is_late);
-        headers.push(Header::new(name, value, is_late));
+        value.set_sensitive(late.as_literal().is_none());
+        headers.push(Header { name, value });
     }
     let method = Method::from_bytes(spec.method.as_bytes()).expect("the table lists methods only");
     let target = Target::new(&url, method, headers, spec.status.clone(), spec.time, spec.timeout)

@@ -162,7 +162,7 @@ static EXPECT: NodeSpec = NodeSpec {
 
 static HEADER: NodeSpec = NodeSpec {
     name: "header",
-    help: "a header to send; one from (env) or (file) never follows a redirect to another origin",
+    help: "a header to send; none of a check's headers follows a redirect to another origin",
     example: r#"header "accept" "text/html""#,
     args: &[
         ArgSpec { name: "name", kind: ValueKind::Name, help: "the header's name", ..ArgSpec::BLANK },
