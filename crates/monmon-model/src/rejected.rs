@@ -109,19 +109,21 @@ impl Rejected {
         Rejected { id, reason, message: message.into(), origin, at, key, bytes }
     }
 
-    /// A measurement that a store can't keep as such: kept in the wire format, under its check as it is in Kafka.
+    /// A measurement that a store can't keep as such: kept in the wire format, under its check as it is in Kafka. Without
+    /// an origin it comes from the source that made it.
     pub fn of_measurement(
         measurement: &Measurement,
+        origin: Option<Origin>,
         reason: RejectedReason,
         message: impl Into<String>,
     ) -> Rejected {
-        let origin = Origin {
+        let origin = origin.unwrap_or_else(|| Origin {
             pipeline: measurement.check.pipeline.clone(),
             source: measurement.check.source.clone(),
             topic: None,
             partition: None,
             offset: None,
-        };
+        });
         let mut bytes = Vec::new();
         wire::encode(measurement, &mut bytes);
         let key = Some(measurement.check.id.to_string().into_bytes());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use monmon_model::{Rejected, RejectedReason};
+use monmon_model::RejectedReason;
 use monmon_stage::{Backoff, Batch, Envelope, Item, StageContext, StageError};
 use tracing::{info, warn};
 
@@ -248,8 +248,7 @@ impl Writer {
                 .map(|message| (RejectedReason::TimeOutOfWindow, message))
                 .or_else(|| misfit(measurement).map(|message| (RejectedReason::StoreRefused, message)));
             if let Some((reason, message)) = refusal {
-                envelope.item =
-                    Item::Rejected(Box::new(Rejected::of_measurement(measurement, reason, message)));
+                envelope.item = Item::Rejected(Box::new(measured.reject(reason, message)));
             }
         }
     }
@@ -262,11 +261,7 @@ fn bury(batch: &mut Batch, refusal: &StoreError) -> Result<(), StageError> {
             // Nothing is left to put it into; to go on would be to lose it.
             return Err(StageError::permanent(format!("a dead letter was refused: {refusal}")));
         };
-        let letter = Rejected::of_measurement(
-            &measured.measurement,
-            RejectedReason::StoreRefused,
-            refusal.to_string(),
-        );
+        let letter = measured.reject(RejectedReason::StoreRefused, refusal.to_string());
         tracing::debug!(id = %measured.measurement.id, %refusal, "a measurement goes to the dead letters");
         envelope.item = Item::Rejected(Box::new(letter));
     }

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use monmon_model::{Measurement, Rejected, RejectedReason};
-use monmon_stage::{Envelope, Item};
+use monmon_model::RejectedReason;
+use monmon_stage::{Envelope, Item, Measured};
 use rusqlite::{Connection, TransactionBehavior};
 
 use crate::database::{Database, Synchronous};
@@ -99,7 +99,7 @@ fn transact(
                 tally.rejected += 1;
             }
             Item::Measurement(measured) => {
-                put(&transaction, remembered, &measured.measurement, care, &mut tally)?;
+                put(&transaction, remembered, measured, care, &mut tally)?;
             }
         }
     }
@@ -110,13 +110,14 @@ fn transact(
 fn put(
     connection: &Connection,
     remembered: &mut Remembered,
-    measurement: &Measurement,
+    measured: &Measured,
     care: Care,
     tally: &mut Tally,
 ) -> rusqlite::Result<()> {
+    let measurement = &*measured.measurement;
     if let Some(why) = misfit(measurement) {
         tally.rejected += 1;
-        return put_dead_letter(connection, &refused(measurement, why));
+        return put_dead_letter(connection, &measured.reject(RejectedReason::StoreRefused, why));
     }
     if care == Care::EachApart {
         connection.execute_batch("SAVEPOINT item")?;
@@ -129,7 +130,7 @@ fn put(
         Err(error) if care == Care::EachApart && is_refusal(&error) => {
             connection.execute_batch("ROLLBACK TO item")?;
             *remembered = Remembered::default();
-            put_dead_letter(connection, &refused(measurement, error.to_string()))?;
+            put_dead_letter(connection, &measured.reject(RejectedReason::StoreRefused, error.to_string()))?;
             tally.rejected += 1;
         }
         Err(error) => return Err(error),
@@ -148,9 +149,4 @@ fn is_refusal(error: &rusqlite::Error) -> bool {
             matches!(error.sqlite_error_code(), Some(ConstraintViolation | TooBig | TypeMismatch))
         }
     }
-}
-
-/// A measurement that the tables do not take, as a dead letter.
-fn refused(measurement: &Measurement, why: String) -> Rejected {
-    Rejected::of_measurement(measurement, RejectedReason::StoreRefused, why)
 }

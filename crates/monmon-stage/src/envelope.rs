@@ -1,6 +1,8 @@
 //! What flows through the graph.
 
-use monmon_model::{Match, Measurement, Rejected};
+use std::sync::Arc;
+
+use monmon_model::{Match, Measurement, Origin, Rejected, RejectedReason};
 
 use crate::{Ack, Page};
 
@@ -26,11 +28,56 @@ pub enum Item {
 pub struct Measured {
     pub measurement: Box<Measurement>,
     pub page: Option<Page>,
+    /// Where it was read; none when it was made in this process.
+    pub place: Option<Place>,
+}
+
+/// Where in a log of messages something was read. Cheap to carry: nearly nobody ever asks.
+#[derive(Clone, Debug)]
+pub struct Place {
+    pub feed: Arc<Feed>,
+    pub partition: i32,
+    pub offset: i64,
+}
+
+/// A topic as one source reads it.
+#[derive(Debug)]
+pub struct Feed {
+    pub pipeline: Arc<str>,
+    pub source: Arc<str>,
+    pub topic: String,
+}
+
+impl Place {
+    pub fn origin(&self) -> Origin {
+        Origin {
+            pipeline: self.feed.pipeline.to_string(),
+            source: self.feed.source.to_string(),
+            topic: Some(self.feed.topic.clone()),
+            partition: Some(self.partition),
+            offset: Some(self.offset),
+        }
+    }
+}
+
+impl Measured {
+    /// This measurement as a dead letter, from where it was read or, if it was made here, from its source.
+    pub fn reject(&self, reason: RejectedReason, message: impl Into<String>) -> Rejected {
+        let origin = self.place.as_ref().map(Place::origin);
+        Rejected::of_measurement(&self.measurement, origin, reason, message)
+    }
 }
 
 impl Envelope {
     pub fn measurement(measurement: Measurement, page: Option<Page>, ack: Ack) -> Envelope {
-        Envelope { item: Item::Measurement(Measured { measurement: Box::new(measurement), page }), ack }
+        let measurement = Box::new(measurement);
+        Envelope { item: Item::Measurement(Measured { measurement, page, place: None }), ack }
+    }
+
+    /// A measurement that was read from a log of messages.
+    pub fn read(measurement: Measurement, place: Place, ack: Ack) -> Envelope {
+        let measurement = Box::new(measurement);
+        Envelope { item: Item::Measurement(Measured { measurement, page: None, place: Some(place) }), ack }
     }
 
     pub fn rejected(rejected: Rejected, ack: Ack) -> Envelope {

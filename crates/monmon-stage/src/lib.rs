@@ -21,7 +21,7 @@ pub use backoff::Backoff;
 pub use context::{Clock, Mode, ProberIdentity, StageContext, SystemClock, SystemWorld, WorldRef};
 pub use counters::{Counts, StageCounters};
 pub use emitter::{Closed, Emitter, Inlet, Outlet, Tap, inlet};
-pub use envelope::{Batch, Envelope, Item, Measured};
+pub use envelope::{Batch, Envelope, Feed, Item, Measured, Place};
 pub use error::StageError;
 pub use gather::Gather;
 pub use kind::{

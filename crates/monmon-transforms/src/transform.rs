@@ -37,7 +37,7 @@ impl Transform for RegexTransform {
 
 impl RegexTransform {
     fn look(&self, measured: &mut Measured) {
-        let Measured { measurement, page } = measured;
+        let Measured { measurement, page, .. } = measured;
         let matchers = self.scope.of(measurement);
         // Where the exchange failed there is nothing to look at, and the failure says all.
         if matchers.is_empty() || measurement.error.is_some() {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use monmon_model::{Origin, Rejected, wire};
-use monmon_stage::{Ack, AckTracker, Backoff, Envelope, Mode, StageContext, StageError};
+use monmon_model::{Rejected, wire};
+use monmon_stage::{Ack, AckTracker, Backoff, Envelope, Feed, Mode, Place, StageContext, StageError};
 use rdkafka::Message;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::Offset;
@@ -32,7 +32,11 @@ const POLL_BUSY: Duration = Duration::from_millis(5);
 /// librdkafka has read ahead; not polling for so short a time harms nobody.
 const PAUSE_AFTER: Duration = Duration::from_secs(1);
 
-const COMMIT_EVERY: Duration = Duration::from_secs(1);
+/// How often librdkafka is told what may be committed.
+const STORE_EVERY: Duration = Duration::from_millis(100);
+
+/// How often the rest is looked after.
+const TICK: Duration = Duration::from_secs(1);
 
 /// How long a question to the broker may take.
 const ASK_WAIT: Duration = Duration::from_secs(2);
@@ -44,11 +48,13 @@ pub(crate) struct Poller {
     context: StageContext,
     consumer: BaseConsumer<Reports>,
     shared: Arc<Shared>,
+    feed: Arc<Feed>,
     tracker: Arc<dyn AckTracker>,
     /// Partitions that wait to be read again.
     restarts: BTreeMap<i32, Restart>,
     /// Since when there is no room for more.
     full_since: Option<Instant>,
+    stored: Instant,
     ticked: Instant,
     targets: Option<Targets>,
 }
@@ -63,25 +69,33 @@ struct Restart {
 impl Poller {
     pub(crate) fn new(context: StageContext, consumer: BaseConsumer<Reports>, shared: Arc<Shared>) -> Poller {
         let tracker = shared.inbox.clone();
+        let feed = Feed {
+            pipeline: context.pipeline.clone(),
+            source: context.stage.clone(),
+            topic: shared.topic.clone(),
+        };
         Poller {
             context,
             consumer,
             shared,
+            feed: Arc::new(feed),
             tracker,
             restarts: BTreeMap::new(),
             full_since: None,
+            stored: Instant::now(),
             ticked: Instant::now(),
             targets: None,
         }
     }
 
-    pub(crate) fn run(mut self) -> Result<(), StageError> {
+    /// Reads to the end and waits for the acks. Dropped afterwards, the consumer gives up its partitions, with a last
+    /// commit, and leaves the group; without an answer from the coordinator that takes as long as a session.
+    pub(crate) fn run(&mut self) -> Result<(), StageError> {
         let outcome = self.read();
         self.shared.end();
         if outcome.is_ok() {
             self.drain();
         }
-        // Dropping the consumer revokes its partitions, with a last commit, and leaves the group.
         outcome
     }
 
@@ -100,9 +114,13 @@ impl Poller {
             self.look_at_assigned();
             self.schedule_restarts();
             self.steer();
-            if self.ticked.elapsed() >= COMMIT_EVERY {
+            if self.stored.elapsed() >= STORE_EVERY {
+                self.stored = Instant::now();
+                self.shared.store(&self.consumer, |_| true);
+            }
+            if self.ticked.elapsed() >= TICK {
                 self.ticked = Instant::now();
-                self.commit();
+                self.shared.commit_backwards(&self.consumer);
                 self.report_gaps();
                 self.look_elsewhere();
             }
@@ -153,27 +171,27 @@ impl Poller {
         shared.health.well();
         shared.counters.add_received(1);
         let ack = Ack::new(self.tracker.clone(), token);
+        let place = Place { feed: self.feed.clone(), partition, offset };
         shared.put(match wire::decode(payload) {
-            Ok(measurement) => Envelope::measurement(measurement, None, ack),
+            Ok(measurement) => Envelope::read(measurement, place, ack),
             Err(error) => {
                 shared.counters.add_rejected(1);
-                Envelope::rejected(self.reject(message, payload, error), ack)
+                Envelope::rejected(self.reject(message, payload, &place, error), ack)
             }
         });
     }
 
-    fn reject(&self, message: &BorrowedMessage<'_>, payload: &[u8], error: wire::DecodeError) -> Rejected {
-        let origin = Origin {
-            pipeline: self.context.pipeline.to_string(),
-            source: self.context.stage.to_string(),
-            topic: Some(self.shared.topic.clone()),
-            partition: Some(message.partition()),
-            offset: Some(message.offset()),
-        };
+    fn reject(
+        &self,
+        message: &BorrowedMessage<'_>,
+        payload: &[u8],
+        place: &Place,
+        error: wire::DecodeError,
+    ) -> Rejected {
         let at = message.timestamp().to_millis().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
         let at = at.unwrap_or_else(|| self.context.clock.now());
         let key = message.key().map(<[u8]>::to_vec);
-        Rejected::new(error.reason, error.message, origin, at, key, payload.to_vec())
+        Rejected::new(error.reason, error.message, place.origin(), at, key, payload.to_vec())
     }
 
     /// Whether the window has been full for so long that partitions are paused.
@@ -313,25 +331,20 @@ impl Poller {
         }
     }
 
-    /// Commits what may be, and waits for the answer: librdkafka gives that of an asynchronous commit to a callback which the
-    /// bindings never set, so nobody would know what was taken. The wait is this thread's own.
-    fn commit(&self) {
-        let offsets: Vec<(i32, i64)> = self.shared.book().ledger.to_commit().collect();
-        if offsets.is_empty() {
-            return;
-        }
-        let list =
-            self.shared.list(offsets.into_iter().map(|(partition, at)| (partition, Offset::Offset(at))));
-        let answer = self.consumer.commit(&list, CommitMode::Sync);
-        self.shared.commit_answered(answer, &list);
-    }
-
     /// Offsets that did not come are a loss only where the log begins behind them.
     fn report_gaps(&self) {
         let gaps = self.shared.book().ledger.take_gaps();
+        let mut away = false;
         for (partition, gap) in gaps {
             let topic = &self.shared.topic;
-            let Ok((low, _)) = self.consumer.fetch_watermarks(topic, partition, ASK_WAIT) else { continue };
+            // A broker that does not answer is not asked for each of its partitions.
+            let asked =
+                if away { None } else { self.consumer.fetch_watermarks(topic, partition, ASK_WAIT).ok() };
+            let Some((low, _)) = asked else {
+                away = true;
+                self.shared.book().ledger.put_gap_back(partition, gap);
+                continue;
+            };
             let lost = low.min(gap.to) - gap.from;
             if lost > 0 {
                 warn!(pipeline = %self.context.pipeline, stage = %self.context.stage, %topic, partition,
@@ -344,8 +357,7 @@ impl Poller {
     /// After the last message: waits for the acks of what was emitted, and commits.
     fn drain(&mut self) {
         // The sinks have the same time; a part of it stays for the last commit.
-        let grace = self.context.grace - (self.context.grace / 5).min(Duration::from_secs(2));
-        let end = Instant::now() + grace;
+        let end = Instant::now() + self.context.grace - super::leave_wait(self.context.grace);
         let all: Vec<i32> = self.shared.book().ledger.assigned().collect();
         let list = self.shared.list(all.into_iter().map(|partition| (partition, Offset::Invalid)));
         // What is not paused is read and thrown away: nothing is taken any more.
@@ -361,7 +373,7 @@ impl Poller {
             info!(pipeline = %self.context.pipeline, stage = %self.context.stage, left,
                 "stopped before all messages were stored; they will be read again");
         }
-        self.commit();
+        self.shared.store(&self.consumer, |_| true);
     }
 
     /// Lets librdkafka call back; whatever it has to say no longer matters.
