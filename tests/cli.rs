@@ -93,6 +93,7 @@ fn a_first_signal_drains_and_a_second_one_stops() {
         let (status, log) = running.end();
         assert_eq!(status.code(), Some(0), "{log}");
     }
+    place.announce(&["stopping at once"]);
     // A reply that takes its time keeps the drain from ending before the second signal.
     site.set("/", Answer::html("Home", 100).delay_head(std::time::Duration::from_secs(60)));
     let slow = pipeline(&site.url("/")).replace("timeout=\"2s\"", "timeout=\"50s\"");

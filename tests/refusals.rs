@@ -28,6 +28,13 @@ fn producer(sink: &str) -> String {
 /// Runs a pipeline that must be refused with exit code 2, and gives what it said.
 fn refused(pipeline: &str, arguments: &[&str]) -> String {
     let place = Place::new();
+    // Whether a check was made before the refusal is a matter of moments.
+    place.announce(&["stage failed", "made, and not known to be stored"]);
+    place.announce(&[
+        "no kafka broker can be reached",
+        "refuses the login",
+        "no TLS connection to the kafka broker",
+    ]);
     let file = place.write("refused.kdl", pipeline);
     let mut all = vec!["run", file.to_str().expect("a path")];
     all.extend(arguments);
@@ -61,6 +68,12 @@ fn a_server_that_is_not_there_is_waited_for() {
         format!("kafka \"events\" brokers=\"{address}\" topic=\"t\""),
     ] {
         let place = Place::new();
+        place.announce(&["the store cannot be used now; waiting", "no kafka broker can be reached; waiting"]);
+        place.announce(&[
+            "within the grace",
+            "made, and not known to be stored",
+            "no sink said that they are stored",
+        ]);
         let file = place.write("waiting.kdl", &producer(&sink));
         let mut running = place.start(&["run", "--grace", "1s", file.to_str().expect("a path")]);
         running.says("WARN");

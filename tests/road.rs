@@ -68,7 +68,7 @@ sinks {
         let mut command = self.place.monmon(&["run", path.to_str().expect("a path"), "--log", "json"]);
         command.env("BROKERS", setting("MONMON_TEST_KAFKA"));
         command.env("TOPIC", &self.topic.name).env("STORE", self.database.url());
-        Running::start(command)
+        self.place.start_command(command)
     }
 
     fn stored(&self) -> u64 {
@@ -167,6 +167,10 @@ fn a_killed_consumer_loses_and_doubles_nothing() {
 fn a_killed_broker_and_a_killed_database_lose_and_double_nothing() {
     let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let road = Road::new(50, "500ms");
+    road.place
+        .announce(&["no kafka broker can be reached; waiting", "kafka cannot do it at the moment; waiting"]);
+    road.place
+        .announce(&["the store cannot be used now; waiting", "the group went on without us; joining again"]);
     let mut producer = road.start("producer.kdl");
     let mut consumer = road.start("consumer.kdl");
     road.more_rows(100);

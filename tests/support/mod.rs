@@ -14,6 +14,10 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use uuid::Uuid;
 
+mod announced;
+
+use announced::Announced;
+
 pub(crate) const MONMON: &str = env!("CARGO_BIN_EXE_monmon");
 
 /// How long anything that must come may take to come.
@@ -58,14 +62,21 @@ impl Drop for Outage {
     }
 }
 
-/// A folder with a prober's state, and pipeline files written into it.
+/// A folder with a prober's state, and pipeline files written into it. What the programs that are started here log is
+/// held against what was announced.
 pub(crate) struct Place {
     pub(crate) folder: TempDir,
+    announced: Announced,
 }
 
 impl Place {
     pub(crate) fn new() -> Place {
-        Place { folder: tempfile::tempdir().expect("a temporary folder") }
+        Place { folder: tempfile::tempdir().expect("a temporary folder"), announced: Announced::default() }
+    }
+
+    /// Warnings and errors with one of these texts in them may be logged here; any other fails the test.
+    pub(crate) fn announce(&self, texts: &[&'static str]) {
+        self.announced.add(texts);
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -88,11 +99,18 @@ impl Place {
 
     /// Runs to the end.
     pub(crate) fn output(&self, arguments: &[&str]) -> Output {
-        self.monmon(arguments).output().expect("the program starts")
+        let output = self.monmon(arguments).output().expect("the program starts");
+        self.announced.check(String::from_utf8_lossy(&output.stderr).lines());
+        output
     }
 
     pub(crate) fn start(&self, arguments: &[&str]) -> Running {
-        Running::start(self.monmon(arguments))
+        self.start_command(self.monmon(arguments))
+    }
+
+    /// A command of `monmon`, with more set.
+    pub(crate) fn start_command(&self, command: Command) -> Running {
+        Running::start(command, self.announced.clone())
     }
 }
 
@@ -101,10 +119,11 @@ pub(crate) struct Running {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
     readers: Vec<JoinHandle<()>>,
+    announced: Announced,
 }
 
 impl Running {
-    pub(crate) fn start(mut command: Command) -> Running {
+    fn start(mut command: Command, announced: Announced) -> Running {
         let mut child =
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
         let lines = Arc::new(Mutex::new(Vec::new()));
@@ -118,7 +137,7 @@ impl Running {
                 }
             })
         });
-        Running { child, lines, readers: readers.into() }
+        Running { child, lines, readers: readers.into(), announced }
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -180,7 +199,9 @@ impl Running {
 
     fn finish(&mut self) -> String {
         self.readers.drain(..).for_each(|reader| reader.join().expect("a reader"));
-        self.log()
+        let log = self.log();
+        self.announced.check(log.lines());
+        log
     }
 }
 
@@ -189,6 +210,9 @@ impl Drop for Running {
         // It is gone already where the test came to its end.
         drop(self.child.kill());
         drop(self.child.wait());
+        if !self.readers.is_empty() && !std::thread::panicking() {
+            self.finish();
+        }
     }
 }
 
