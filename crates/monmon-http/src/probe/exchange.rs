@@ -18,10 +18,11 @@ use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
 
 use super::connect;
-use super::failure::{of_hyper, of_tls};
+use super::failure::of_hyper;
 use super::gate::{Gate, Gated};
 use super::request::Prepared;
 use super::tls::TlsSetup;
+use super::tls_failure::of_tls;
 use super::trace::Trace;
 use super::{Facts, HEAD_BUFFER_BYTES_MAX, HEADERS_MAX};
 
@@ -93,11 +94,10 @@ pub(crate) async fn exchange(
     trace.enter(Phase::Tls);
     let (config, witness) = tls.one();
     facts.witness = Some(Arc::clone(&witness));
-    let stream = TlsConnector::from(config).connect(name.clone(), stream).await.map_err(|error| {
-        let mut failure = of_tls(&error, Phase::Tls);
-        failure.kind = witness.refine(failure.kind);
-        failure
-    })?;
+    let stream = TlsConnector::from(config)
+        .connect(name.clone(), stream)
+        .await
+        .map_err(|error| witness.refine(of_tls(&error, Phase::Tls)))?;
     let session = stream.get_ref().1;
     facts.tls_version = session.protocol_version();
     facts.cipher = session.negotiated_cipher_suite();

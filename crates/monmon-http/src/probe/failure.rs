@@ -5,9 +5,9 @@ use std::error::Error;
 use std::io;
 
 use monmon_model::{Failure, FailureKind, Phase};
-use rustls::{AlertDescription, CertificateError, InvalidMessage, PeerIncompatible};
 
 use super::gate::{Flood, Gate};
+use super::tls_failure::of_rustls;
 
 /// The kind for time that ran out in a phase.
 pub(crate) fn timeout_kind(phase: Phase) -> FailureKind {
@@ -76,57 +76,6 @@ fn without_code(error: &io::Error) -> String {
     }
 }
 
-/// What ended a TLS handshake, or a TLS connection later on.
-pub(crate) fn of_tls(error: &io::Error, phase: Phase) -> Failure {
-    let Some(tls) = cause::<rustls::Error>(error) else { return of_io(error, phase) };
-    Failure::new(tls_kind(tls), phase, tls.to_string())
-}
-
-fn tls_kind(error: &rustls::Error) -> FailureKind {
-    use rustls::Error as Tls;
-    match error {
-        Tls::InvalidCertificate(certificate) => certificate_kind(certificate),
-        Tls::NoCertificatesPresented => FailureKind::TlsUntrusted,
-        Tls::PeerIncompatible(
-            PeerIncompatible::ServerDoesNotSupportTls12Or13
-            | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
-        )
-        | Tls::AlertReceived(AlertDescription::ProtocolVersion)
-        | Tls::InvalidMessage(InvalidMessage::UnknownProtocolVersion) => FailureKind::TlsVersion,
-        Tls::PeerIncompatible(_) => FailureKind::TlsHandshakeFailure,
-        Tls::AlertReceived(AlertDescription::CertificateRequired | AlertDescription::NoCertificate) => {
-            FailureKind::TlsClientCertificate
-        }
-        Tls::AlertReceived(_) => FailureKind::TlsHandshakeFailure,
-        Tls::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge | InvalidMessage::MessageTooLarge) => {
-            FailureKind::TooLarge
-        }
-        Tls::InvalidMessage(_)
-        | Tls::InappropriateMessage { .. }
-        | Tls::InappropriateHandshakeMessage { .. } => FailureKind::TlsProtocol,
-        _ => FailureKind::TlsProtocol,
-    }
-}
-
-fn certificate_kind(error: &CertificateError) -> FailureKind {
-    match error {
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => FailureKind::TlsExpired,
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            FailureKind::TlsNotYetValid
-        }
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            FailureKind::TlsWrongName
-        }
-        CertificateError::Revoked => FailureKind::TlsRevoked,
-        CertificateError::BadSignature
-        | CertificateError::UnsupportedSignatureAlgorithmContext { .. }
-        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
-            FailureKind::TlsUnsupportedSignature
-        }
-        _ => FailureKind::TlsUntrusted,
-    }
-}
-
 /// What hyper could not go on with, before or after the head.
 pub(crate) fn of_hyper(error: &hyper::Error, phase: Phase, gate: &Gate) -> Failure {
     if gate.is_flooded() {
@@ -141,7 +90,7 @@ pub(crate) fn of_hyper(error: &hyper::Error, phase: Phase, gate: &Gate) -> Failu
         return Failure::new(kind, phase, message);
     }
     if let Some(tls) = cause::<rustls::Error>(error) {
-        return Failure::new(tls_kind(tls), phase, tls.to_string());
+        return of_rustls(tls, phase);
     }
     if let Some(io) = cause::<io::Error>(error) {
         return of_body_io(io, phase);

@@ -10,10 +10,14 @@ mod failure;
 mod gate;
 #[cfg(test)]
 mod h2_tests;
+mod pinned;
 mod request;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod tls_failure;
+#[cfg(test)]
+mod tls_tests;
 mod trace;
 
 use std::net::SocketAddr;

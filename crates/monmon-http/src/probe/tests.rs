@@ -19,10 +19,11 @@ const LIMITS: Limits = Limits { body_wire_bytes_max: 2 << 20, body_bytes_max: 8 
 
 pub(super) fn prober(ca_pem: &str, pages: Option<PageBudget>) -> Prober {
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
-        roots.add(certificate.unwrap()).unwrap();
+    let named: Vec<_> = CertificateDer::pem_slice_iter(ca_pem.as_bytes()).map(Result::unwrap).collect();
+    for certificate in &named {
+        roots.add(certificate.clone()).unwrap();
     }
-    Prober { tls: TlsSetup::new(roots).unwrap(), limits: LIMITS, pages }
+    Prober { tls: TlsSetup::new(roots, named).unwrap(), limits: LIMITS, pages }
 }
 
 pub(super) fn target(url: &str, headers: Vec<Header>, timeout: Duration) -> Target {

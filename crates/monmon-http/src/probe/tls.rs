@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
-use monmon_model::{Certificate, FailureKind, Tls};
+use monmon_model::{Certificate, Failure, FailureKind, Tls};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
@@ -11,8 +11,12 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::pinned::Pinned;
+
 /// How much of a name in a certificate is put on record.
 const NAME_CHARS_MAX: usize = 256;
+
+const SELF_SIGNED: &str = "the certificate is self-signed; to trust it as it is, name it in `tls ca=`";
 
 /// What all handshakes of a source have in common.
 #[derive(Clone, Debug)]
@@ -22,9 +26,16 @@ pub(crate) struct TlsSetup {
 }
 
 impl TlsSetup {
-    pub(crate) fn new(roots: RootCertStore) -> Result<TlsSetup, rustls::Error> {
+    /// `pinned`: certificates that are trusted as a server's own too, whatever they are beside.
+    pub(crate) fn new(
+        roots: RootCertStore,
+        pinned: Vec<CertificateDer<'static>>,
+    ) -> Result<TlsSetup, rustls::Error> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let verifier = verifier(roots, &provider)?;
+        let mut verifier = verifier(roots, &provider)?;
+        if !pinned.is_empty() {
+            verifier = Arc::new(Pinned { inner: verifier, certificates: pinned });
+        }
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .dangerous()
@@ -84,16 +95,17 @@ impl Witness {
     }
 
     /// A certificate without a known issuer that issued itself has a kind of its own.
-    pub(crate) fn refine(&self, kind: FailureKind) -> FailureKind {
+    pub(crate) fn refine(&self, mut failure: Failure) -> Failure {
         let own = || {
             let seen = self.seen.lock().ok()?.clone()?;
             let (_, parsed) = X509Certificate::from_der(&seen.end_entity).ok()?;
             Some(parsed.issuer() == parsed.subject())
         };
-        match kind {
-            FailureKind::TlsUntrusted if own() == Some(true) => FailureKind::TlsSelfSigned,
-            kind => kind,
+        if failure.kind == FailureKind::TlsUntrusted && own() == Some(true) {
+            failure.kind = FailureKind::TlsSelfSigned;
+            SELF_SIGNED.clone_into(&mut failure.message);
         }
+        failure
     }
 }
 

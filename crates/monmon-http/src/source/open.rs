@@ -34,7 +34,7 @@ pub(crate) async fn open(spec: &HttpSpec, context: StageContext) -> Result<OpenS
         Some(late) => authorities(late, &spec.folder, &context)?,
         None => Vec::new(),
     };
-    let tls = tokio::task::spawn_blocking(move || TlsSetup::new(roots(extra)))
+    let tls = tokio::task::spawn_blocking(move || TlsSetup::new(roots(&extra), extra))
         .await
         .map_err(|error| {
             StageError::permanent("the certificate authorities could not be read").caused_by(error)
@@ -131,14 +131,14 @@ fn authorities(
     }
 }
 
-fn roots(extra: Vec<CertificateDer<'static>>) -> RootCertStore {
+fn roots(extra: &[CertificateDer<'static>]) -> RootCertStore {
     let mut roots = RootCertStore::empty();
     let native = rustls_native_certs::load_native_certs();
     for error in &native.errors {
         tracing::debug!(%error, "a certificate authority of this machine cannot be read");
     }
     let (_, ignored) = roots.add_parsable_certificates(native.certs);
-    let (_, unusable) = roots.add_parsable_certificates(extra);
+    let (_, unusable) = roots.add_parsable_certificates(extra.iter().cloned());
     if unusable > 0 {
         tracing::warn!(unusable, "certificates of the `tls` block that cannot be used");
     }

@@ -195,7 +195,7 @@ static TLS: NodeSpec = NodeSpec {
         name: "ca",
         kind: ValueKind::Path,
         required: true,
-        help: "a PEM file of further certificate authorities",
+        help: "a PEM file of further certificate authorities; a site that shows one of these very certificates as its own is trusted too, if name and dates are right",
         example: r#"ca="ca.pem""#,
         ..OptionSpec::BLANK
     }],
