@@ -1,6 +1,7 @@
 //! The one place where librdkafka's properties are set, for the producer and the consumer alike.
 
 use std::path::Path;
+use std::time::Duration;
 
 use monmon_stage::{StageContext, StageError};
 use monmon_syntax::{Code, Late, Problem};
@@ -23,6 +24,12 @@ const READ_AHEAD_KIB: &str = "8192";
 
 /// Largest PEM file: room for a system's bundle of authorities.
 const PEM_BYTES_MAX: usize = 1 << 20;
+
+/// After how long without a poll librdkafka itself leaves the group: its own default.
+const POLL_INTERVAL: Duration = Duration::from_secs(300);
+
+/// How often offsets are committed: what a killed process reads again.
+const COMMIT_MS: &str = "1000";
 
 /// How soon librdkafka fetches more once it has read ahead enough. Its own default, a second, starves a quick reader.
 const FETCH_BACKOFF_MS: &str = "10";
@@ -65,7 +72,11 @@ pub(crate) fn consumer(
         .set("group.id", group)
         .set("partition.assignment.strategy", &spec.assignment)
         .set("session.timeout.ms", millis(spec.session_timeout))
-        .set("enable.auto.commit", "false")
+        // librdkafka takes no session that is longer than this.
+        .set("max.poll.interval.ms", millis(spec.session_timeout.max(POLL_INTERVAL)))
+        // librdkafka commits by itself, but only what the source has stored, and that is what its sinks have acked.
+        .set("enable.auto.commit", "true")
+        .set("auto.commit.interval.ms", COMMIT_MS)
         .set("enable.auto.offset.store", "false")
         .set("auto.offset.reset", "earliest")
         .set("enable.partition.eof", if eof { "true" } else { "false" })
@@ -202,6 +213,6 @@ fn refused(late: &Late, message: String, label: String) -> StageError {
     Problem::new(Code::BadName, late.span, message).label(label).into()
 }
 
-fn millis(duration: std::time::Duration) -> String {
+fn millis(duration: Duration) -> String {
     duration.as_millis().to_string()
 }

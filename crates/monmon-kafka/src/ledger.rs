@@ -198,6 +198,13 @@ impl Ledger {
         })
     }
 
+    /// What may be committed of partitions in which the group once stood further on.
+    pub(crate) fn to_commit_backwards(&self) -> impl Iterator<Item = (i32, i64)> {
+        self.to_commit().filter(|(partition, prefix)| {
+            self.partitions[partition].committed.is_some_and(|committed| *prefix < committed)
+        })
+    }
+
     /// The broker has the commit.
     pub(crate) fn committed(&mut self, partition: i32, offset: i64) {
         if let Some(held) = self.partitions.get_mut(&partition) {
@@ -229,6 +236,14 @@ impl Ledger {
         let gaps =
             self.partitions.iter_mut().filter_map(|(partition, held)| Some((*partition, held.gap.take()?)));
         gaps.collect()
+    }
+
+    /// A gap that could not be looked into yet.
+    pub(crate) fn put_gap_back(&mut self, partition: i32, gap: Gap) {
+        if let Some(held) = self.partitions.get_mut(&partition) {
+            let to = held.gap.map_or(gap.to, |later| later.to);
+            held.gap = Some(Gap { from: gap.from, to });
+        }
     }
 
     fn new_epoch(&mut self) -> u64 {

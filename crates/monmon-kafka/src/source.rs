@@ -1,7 +1,7 @@
 //! The kafka source: a member of a consumer group that commits only what its sinks have acknowledged.
 //!
-//! librdkafka is polled on a thread of its own, so that neither a slow sink nor a synchronous commit is ever felt by the
-//! runtime, nor a slow sink by the group. The thread hands batches to the task, which emits them. What is under way is
+//! librdkafka is polled on a thread of its own, so that a question to the broker is never felt by the runtime, nor a slow
+//! sink by the group. Offsets are committed by librdkafka's own thread. The polling thread hands batches to the task, which emits them. What is under way is
 //! bounded by the ledger: when it is full, partitions are paused and polling goes on.
 
 mod once;
@@ -16,6 +16,7 @@ use async_trait::async_trait;
 use monmon_stage::{Emitter, Mode, Source, StageContext, StageError};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use tokio::sync::{mpsc, oneshot};
+use tracing::warn;
 
 use crate::client;
 use crate::contact::first_contact;
@@ -72,24 +73,56 @@ impl Source for KafkaSource {
     async fn run(self: Box<Self>, out: Emitter) -> Result<(), StageError> {
         let KafkaSource { context, consumer, shared, mut outbox } = *self;
         let (tell, told) = oneshot::channel();
-        let poller = Poller::new(context, consumer, shared.clone());
+        let (leave, left) = oneshot::channel();
+        let mut poller = Poller::new(context.clone(), consumer, shared.clone());
         // Also when this task is cut off, the thread ends.
-        let _closer = Closer(shared);
+        let closer = Closer(shared);
         std::thread::Builder::new()
             .name("kafka source".to_owned())
-            // The task may be gone by then; there is nobody else to tell.
-            .spawn(move || tell.send(poller.run()).ok())
+            .spawn(move || {
+                // The task may be gone by then; there is nobody else to tell.
+                tell.send(poller.run()).ok();
+                drop(poller);
+                leave.send(()).ok();
+            })
             .map_err(|error| StageError::permanent("no thread for the kafka source").caused_by(error))?;
-        while let Some(batch) = outbox.recv().await {
-            if out.emit(batch).await.is_err() {
-                break;
+        let work = async {
+            while let Some(batch) = outbox.recv().await {
+                if out.emit(batch).await.is_err() {
+                    break;
+                }
             }
+            // The stages behind see the end of their inlet, and flush, while the thread waits for their acks.
+            drop(outbox);
+            drop(out);
+            let outcome = told
+                .await
+                .unwrap_or_else(|_| Err(StageError::permanent("the kafka source's thread broke off")));
+            // An error means that the thread is gone, which is what is waited for.
+            (outcome, tokio::time::timeout(context.grace, left).await.is_ok())
+        };
+        let (outcome, has_left) = tokio::select! {
+            ended = work => ended,
+            () = overdue(&context) => (Ok(()), false),
+        };
+        if !has_left {
+            // The thread goes on trying; it has nothing that anybody waits for.
+            warn!(pipeline = %context.pipeline, stage = %context.stage, topic = %closer.0.topic,
+                "the consumer group gives no answer and is left without one; what was stored since the last commit will be read again");
         }
-        // The stages behind see the end of their inlet, and flush, while the thread waits for their acks.
-        drop(outbox);
-        drop(out);
-        told.await.unwrap_or_else(|_| Err(StageError::permanent("the kafka source's thread broke off")))
+        outcome
     }
+}
+
+/// What of the grace stays for the last commit and for leaving the group.
+fn leave_wait(grace: Duration) -> Duration {
+    (grace / 3).min(Duration::from_secs(2))
+}
+
+/// Ends shortly before the grace does, so that the run is not held up by a coordinator that does not answer.
+async fn overdue(context: &StageContext) {
+    context.stop.cancelled().await;
+    tokio::time::sleep(context.grace - leave_wait(context.grace) / 4).await;
 }
 
 struct Closer(Arc<Shared>);

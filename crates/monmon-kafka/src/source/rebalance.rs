@@ -13,7 +13,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tracing::{debug, info};
+use tracing::debug;
 
 use crate::health::{Cause, Health};
 use crate::ledger::{Ledger, Settled};
@@ -196,22 +196,9 @@ impl Shared {
             }
             self.inbox.wait(Duration::from_millis(20));
         }
-        let offsets: Vec<(i32, Offset)> = {
-            let book = self.book();
-            let ours = book.ledger.to_commit().filter(|(partition, _)| partitions.contains(partition));
-            ours.map(|(partition, offset)| (partition, Offset::Offset(offset))).collect()
-        };
         // A commit for what others own by now would be refused, or worse, be taken.
-        if !lost && !offsets.is_empty() {
-            let list = self.list(offsets);
-            match consumer.commit(&list, CommitMode::Sync) {
-                Ok(()) => self.committed(&list),
-                // The heir reads it again; nothing is lost.
-                Err(error) => {
-                    info!(pipeline = %self.pipeline, stage = %self.stage, topic = %self.topic, %error,
-                    "the last commit before a rebalance was not taken")
-                }
-            }
+        if !lost {
+            self.store(consumer, |partition| partitions.contains(&partition));
         }
         let mut book = self.book();
         for partition in partitions {
@@ -220,6 +207,34 @@ impl Shared {
                 book.left_paused.insert(*partition);
             }
             book.failed.remove(partition);
+        }
+    }
+
+    /// Tells librdkafka what may be committed. It does so on a thread of its own, every second and when partitions go,
+    /// as the member that it is at that moment, and forgets what was stored of partitions that are gone: a coordinator
+    /// that does not answer holds up nobody, and nothing is committed for partitions that others own.
+    pub(crate) fn store(&self, consumer: &BaseConsumer<Reports>, wanted: impl Fn(i32) -> bool) {
+        let offsets: Vec<(i32, i64)> =
+            self.book().ledger.to_commit().filter(|(partition, _)| wanted(*partition)).collect();
+        if offsets.is_empty() {
+            return;
+        }
+        let list = self.list(offsets.into_iter().map(|(partition, at)| (partition, Offset::Offset(at))));
+        if let Err(error) = consumer.store_offsets(&list) {
+            debug!(pipeline = %self.pipeline, stage = %self.stage, %error, "offsets not stored: partitions are on the move");
+        }
+    }
+
+    /// librdkafka's own commits never go back, as they must after a topic was made anew: or else a later start would skip
+    /// what lies between. The answer is not heard; it is asked for until it shows.
+    pub(crate) fn commit_backwards(&self, consumer: &BaseConsumer<Reports>) {
+        let offsets: Vec<(i32, i64)> = self.book().ledger.to_commit_backwards().collect();
+        if offsets.is_empty() {
+            return;
+        }
+        let list = self.list(offsets.into_iter().map(|(partition, at)| (partition, Offset::Offset(at))));
+        if let Err(error) = consumer.commit(&list, CommitMode::Async) {
+            debug!(pipeline = %self.pipeline, stage = %self.stage, %error, "offsets not committed backwards");
         }
     }
 
@@ -233,7 +248,7 @@ impl Shared {
     }
 
     /// What the broker said to a commit.
-    pub(crate) fn commit_answered(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
+    fn commit_answered(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
         match result {
             Ok(()) => {
                 self.committed(offsets);
@@ -294,5 +309,9 @@ impl ConsumerContext for Reports {
             }
             Rebalance::Error(error) => shared.health.trouble(Cause::Unwilling, &error.to_string()),
         }
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
+        self.0.commit_answered(result, offsets);
     }
 }

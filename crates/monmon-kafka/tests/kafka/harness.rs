@@ -16,7 +16,7 @@ use monmon_syntax::{MemoryLoader, Problems, SourceMap, load, read};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::Notify;
@@ -342,6 +342,15 @@ pub(crate) fn committed(group: &str, topic: &str, partitions: i32) -> Vec<Option
     let list = consumer.committed_offsets(list, PATIENCE).expect("the broker tells");
     let offset = |offset| if let Offset::Offset(offset) = offset { Some(offset) } else { None };
     list.elements().iter().map(|element| offset(element.offset())).collect()
+}
+
+/// Has the group stand at an offset.
+pub(crate) fn commit(group: &str, topic: &str, partition: i32, offset: i64) {
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, partition, Offset::Offset(offset)).expect("an offset");
+    let consumer = reader(group);
+    consumer.assign(&list).expect("assigned");
+    consumer.commit(&list, CommitMode::Sync).expect("committed");
 }
 
 fn reader(group: &str) -> BaseConsumer {

@@ -7,8 +7,8 @@ use monmon_stage::{Envelope, Item};
 use uuid::Uuid;
 
 use crate::harness::{
-    Run, RunningSource, brokers, committed, delete_before, encoded, logged, make_topic, measurement, publish,
-    topic, until_logged,
+    PATIENCE, Run, RunningSource, brokers, commit, committed, delete_before, encoded, logged, make_topic,
+    measurement, publish, topic, until_logged,
 };
 
 fn options(topic: &str, group: &str) -> String {
@@ -61,7 +61,7 @@ async fn nothing_is_committed_past_an_ack_that_is_withheld() {
     let (topic, group) = (topic(1, &[]).await, group());
     publish(&topic, 0, &values(0..20)).await;
     let mut run = Run::new();
-    run.context.grace = std::time::Duration::from_millis(500);
+    run.context.grace = std::time::Duration::from_secs(2);
     let mut source = RunningSource::start_as(run, &options(&topic, &group)).await;
     let mut all = source.take(20).await;
     let withheld = all.remove(7);
@@ -137,6 +137,27 @@ async fn messages_that_were_deleted_before_they_were_read_are_a_reported_gap() {
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(lines[0].contains("partition=0 from=5 to=12 lost=7"), "{lines:?}");
     assert_eq!(committed(&group, &topic, 1), [Some(20)]);
+}
+
+/// As after an unclean election: the log ends before where the group stands. Committed as it is, a later start would skip
+/// what has come in between.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_went_back_takes_the_committed_offset_with_it() {
+    let (topic, group) = (topic(1, &[]).await, group());
+    publish(&topic, 0, &values(0..5)).await;
+    commit(&group, &topic, 0, 1_000);
+    let mut source = RunningSource::start(&options(&topic, &group)).await;
+    deliver(source.take(5).await);
+    let gone_back = async {
+        while committed(&group, &topic, 1) != [Some(5)] {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone_back).await.expect("committed while it runs");
+    publish(&topic, 0, &values(5..8)).await;
+    deliver(source.take(3).await);
+    source.stop().await.expect("a good end");
+    assert_eq!(committed(&group, &topic, 1), [Some(8)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
