@@ -141,6 +141,26 @@ fn a_list_needs_its_columns() {
 }
 
 #[test]
+fn a_list_may_be_long_and_has_its_bounds() {
+    let told_of = |csv: String| {
+        let loader = MemoryLoader::new().with("sites.csv", csv);
+        told(r#"http "sites" { checks-from "sites.csv" }"#, &loader)
+    };
+    let list = |rows: usize| -> String {
+        let row = |n| format!("check {n},https://a-site-with-a-long-name.example.org/page/{n}\n");
+        std::iter::once("name,url\n".to_owned()).chain((0..rows).map(row)).collect()
+    };
+    let long = list(20_000);
+    assert!(long.len() > 1 << 20);
+    assert_eq!(told_of(long), "");
+    insta::assert_snapshot!(told_of(list(100_001)), @"monmon::too_many: the source has more than 100000 checks");
+    let useless = format!("name,url\n{}", ",\n".repeat(1_000_000));
+    insta::assert_snapshot!(told_of(useless), @"monmon::too_many: `sites.csv` has more than 1000000 lines");
+    let large = " ".repeat((64 << 20) + 1);
+    insta::assert_snapshot!(told_of(large), @"monmon::too_large: `sites.csv` is larger than 64MiB");
+}
+
+#[test]
 fn a_source_without_checks_is_a_mistake() {
     insta::assert_snapshot!(told(r#"http "sites""#, &MemoryLoader::new()), @"monmon::missing_node: the source has nothing to check");
 }

@@ -40,8 +40,8 @@ impl From<io::Error> for LoadError {
 
 /// Where pipeline files come from.
 pub trait FileLoader {
-    /// The file's bytes; of a larger file [`FILE_BYTES_MAX`] and one more, so that it is known as such.
-    fn load(&self, path: &Path) -> Result<Vec<u8>, LoadError>;
+    /// The file's bytes; of a larger file at most `bytes_max` and one more, so that it is known as such.
+    fn load(&self, path: &Path, bytes_max: usize) -> Result<Vec<u8>, LoadError>;
     /// The one name of a file that may be named in several ways.
     fn canonical(&self, path: &Path) -> Result<PathBuf, LoadError>;
 }
@@ -51,7 +51,7 @@ pub trait FileLoader {
 pub struct DiskLoader;
 
 impl FileLoader for DiskLoader {
-    fn load(&self, path: &Path) -> Result<Vec<u8>, LoadError> {
+    fn load(&self, path: &Path, bytes_max: usize) -> Result<Vec<u8>, LoadError> {
         // Asked before opening: to open a pipe would wait for its writer.
         let kind = std::fs::metadata(path)?.file_type();
         if kind.is_dir() {
@@ -61,7 +61,7 @@ impl FileLoader for DiskLoader {
             return Err(LoadError::NotAFile("pipe, socket or device"));
         }
         let mut bytes = Vec::new();
-        std::fs::File::open(path)?.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
+        std::fs::File::open(path)?.take(bytes_max as u64 + 1).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 
@@ -89,8 +89,9 @@ impl MemoryLoader {
 }
 
 impl FileLoader for MemoryLoader {
-    fn load(&self, path: &Path) -> Result<Vec<u8>, LoadError> {
-        self.files.get(&plain(path)).cloned().ok_or(LoadError::Missing)
+    fn load(&self, path: &Path, bytes_max: usize) -> Result<Vec<u8>, LoadError> {
+        let bytes = self.files.get(&plain(path)).ok_or(LoadError::Missing)?;
+        Ok(bytes[..bytes.len().min(bytes_max.saturating_add(1))].to_vec())
     }
 
     fn canonical(&self, path: &Path) -> Result<PathBuf, LoadError> {
@@ -194,7 +195,7 @@ impl Loading<'_> {
             let message = format!("a pipeline is made of more than {INCLUDE_FILES_MAX} files");
             return Err(Problem::new(Code::TooMany, include, message).label("one too many"));
         }
-        Ok(Some((canonical, self.loader.load(path).map_err(unreadable)?)))
+        Ok(Some((canonical, self.loader.load(path, FILE_BYTES_MAX).map_err(unreadable)?)))
     }
 
     fn loop_problem(&self, first: usize, include: Option<Span>) -> Problem {

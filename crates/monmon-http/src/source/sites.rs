@@ -7,7 +7,7 @@ use csv::StringRecord;
 use monmon_model::{Labels, check_id};
 use monmon_stage::DecodeContext;
 use monmon_syntax::{
-    Code, FILE_BYTES_MAX, Late, Node, Problem, Problems, Span, did_you_mean, format_duration, format_size,
+    Code, Late, Node, Problem, Problems, Ranges, Span, did_you_mean, format_duration, format_size,
     parse_below, parse_duration, parse_ranges, printable,
 };
 use url::Url;
@@ -20,6 +20,10 @@ const COLUMNS: &[&str] = &["name", "url", "interval", "timeout", "method", "stat
 const LABEL_PREFIX: &str = "label.";
 const NAME_CHARS_MAX: usize = 200;
 const URL_BYTES_MAX: usize = 8 * 1024;
+/// The largest list.
+const LIST_BYTES_MAX: usize = 64 << 20;
+/// Most lines of one list, whether they can be used or not. Counted first: a million problems would hide this one.
+const LINES_MAX: usize = 1_000_000;
 
 /// Reads the file that a `checks-from` names, and adds its checks. Every row that is wrong is reported with its line.
 pub(crate) fn read(
@@ -43,20 +47,27 @@ pub(crate) fn read(
         return;
     };
     let place = Place { path, span: late.span };
-    let bytes = match context.loader.load(&context.sources.rooted(late.span.file, Path::new(path))) {
-        Ok(bytes) if bytes.len() > FILE_BYTES_MAX => {
-            let message = format!("`{path}` is larger than {}", format_size(FILE_BYTES_MAX as u64));
-            problems
-                .push(Problem::new(Code::TooLarge, late.span, message).label("split it into several files"));
-            return;
-        }
-        Ok(bytes) => bytes,
-        Err(error) => {
-            let message = format!("`{path}` cannot be read: {error}");
-            problems.push(Problem::new(Code::UnreadableFile, late.span, message).label("named here"));
-            return;
-        }
-    };
+    let bytes =
+        match context.loader.load(&context.sources.rooted(late.span.file, Path::new(path)), LIST_BYTES_MAX) {
+            Ok(bytes) if bytes.len() > LIST_BYTES_MAX => {
+                let message = format!("`{path}` is larger than {}", format_size(LIST_BYTES_MAX as u64));
+                problems.push(
+                    Problem::new(Code::TooLarge, late.span, message).label("split it into several files"),
+                );
+                return;
+            }
+            Ok(bytes) => bytes,
+            Err(error) => {
+                let message = format!("`{path}` cannot be read: {error}");
+                problems.push(Problem::new(Code::UnreadableFile, late.span, message).label("named here"));
+                return;
+            }
+        };
+    if bytes.iter().filter(|byte| **byte == b'\n').count() > LINES_MAX {
+        let message = format!("`{path}` has more than {LINES_MAX} lines");
+        problems.push(Problem::new(Code::TooMany, late.span, message).label("split it into several files"));
+        return;
+    }
     // Spreadsheets put a byte order mark before the first column's name.
     let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&bytes);
     let mut reader = csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(bytes);
@@ -121,11 +132,18 @@ struct Columns {
     known: [Option<usize>; COLUMNS.len()],
     labels: Vec<(String, usize)>,
     count: usize,
+    /// What a check expects whose row does not say.
+    status: Ranges,
 }
 
 impl Columns {
     fn of(header: &StringRecord, place: &Place<'_>, problems: &mut Problems) -> Option<Columns> {
-        let mut columns = Columns { known: [None; COLUMNS.len()], labels: Vec::new(), count: header.len() };
+        let mut columns = Columns {
+            known: [None; COLUMNS.len()],
+            labels: Vec::new(),
+            count: header.len(),
+            status: default_status(),
+        };
         let mut sound = true;
         let mut wrong = |problem: Problem| {
             sound = false;
@@ -184,7 +202,7 @@ impl Columns {
         if !METHODS.contains(&method.as_str()) {
             keep(Err(format!("`{}` is none of the methods {}", printable(&method), METHODS.join(", "))));
         }
-        let mut status = default_status();
+        let mut status = self.status.clone();
         if let Some(text) = cell(5) {
             match parse_ranges(text) {
                 Ok(ranges)
