@@ -6,6 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::bounds::{LABEL_NAME_CHARS_MAX, LABEL_VALUE_CHARS_MAX, LABELS_MAX, NAME_CHARS_MAX};
+
 /// Free text by which checks are grouped and found.
 pub type Labels = BTreeMap<String, String>;
 
@@ -14,10 +16,13 @@ pub type Labels = BTreeMap<String, String>;
 pub struct Check {
     /// UUIDv5 of pipeline, source and name, or what the file gives as `id`. The same for all probers and restarts.
     pub id: Uuid,
+    #[schemars(length(max = NAME_CHARS_MAX))]
     pub name: String,
     /// Name of the pipeline that declares the check.
+    #[schemars(length(max = NAME_CHARS_MAX))]
     pub pipeline: String,
     /// Name of the source stage that declares the check.
+    #[schemars(length(max = NAME_CHARS_MAX))]
     pub source: String,
     /// Method of the first request.
     pub method: String,
@@ -28,6 +33,11 @@ pub struct Check {
     /// Longest time that one measurement may take, in microseconds.
     pub timeout_us: u64,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend(
+        "maxProperties" = LABELS_MAX,
+        "propertyNames" = { "maxLength": LABEL_NAME_CHARS_MAX },
+        "additionalProperties" = { "type": "string", "maxLength": LABEL_VALUE_CHARS_MAX },
+    ))]
     pub labels: Labels,
 }
 
@@ -36,8 +46,10 @@ pub struct Check {
 pub struct Prober {
     /// Made at the first start and kept.
     pub id: Uuid,
+    #[schemars(length(max = NAME_CHARS_MAX))]
     pub name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = NAME_CHARS_MAX))]
     pub location: Option<String>,
     /// One source's life, from its start to its end; `Measurement::seq` counts within it.
     pub boot: Uuid,

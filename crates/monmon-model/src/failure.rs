@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::bounds::{self, MESSAGE_CHARS_MAX};
+
 /// The part of a check in which time is spent or something fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -149,11 +151,12 @@ failure_kinds! {
 pub struct Failure {
     pub kind: FailureKind,
     pub phase: Phase,
+    #[schemars(length(max = MESSAGE_CHARS_MAX))]
     pub message: String,
 }
 
 impl Failure {
     pub fn new(kind: FailureKind, phase: Phase, message: impl Into<String>) -> Failure {
-        Failure { kind, phase, message: message.into() }
+        Failure { kind, phase, message: bounds::message(message) }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! The words are those of ARCHITECTURE.md. Everything here is plain data; nothing touches the world.
 
+pub mod bounds;
 mod check;
 mod failure;
 mod id;

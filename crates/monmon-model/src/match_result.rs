@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::bounds::{MESSAGE_CHARS_MAX, NAME_CHARS_MAX};
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MatchStatus {
@@ -30,8 +32,10 @@ impl MatchStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Match {
     /// The matcher's name, unique within a measurement's stage.
+    #[schemars(length(max = NAME_CHARS_MAX))]
     pub name: String,
     /// Name of the stage that matched.
+    #[schemars(length(max = NAME_CHARS_MAX))]
     pub stage: String,
     /// The kind of matcher: `regex`.
     pub kind: String,
@@ -40,6 +44,7 @@ pub struct Match {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub found: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = MESSAGE_CHARS_MAX))]
     pub message: Option<String>,
     /// Named captures.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::bounds::{self, MESSAGE_CHARS_MAX, NAME_CHARS_MAX};
 use crate::{Check, Failure, FailureKind, Match, MatchStatus, Outcome, Owner, Prober};
 
 /// The result of checking once. Immutable once it has left the pipeline that made it.
@@ -67,11 +68,24 @@ pub struct Measurement {
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Reason {
     /// The exchange itself failed; `Measurement::error` tells how.
-    Failure { message: String },
+    Failure {
+        #[schemars(length(max = MESSAGE_CHARS_MAX))]
+        message: String,
+    },
     /// An `expect` was not met: `status` or `time`.
-    Expectation { name: String, message: String },
+    Expectation {
+        #[schemars(length(max = NAME_CHARS_MAX))]
+        name: String,
+        #[schemars(length(max = MESSAGE_CHARS_MAX))]
+        message: String,
+    },
     /// A matcher said no, or could not tell.
-    Match { name: String, message: String },
+    Match {
+        #[schemars(length(max = NAME_CHARS_MAX))]
+        name: String,
+        #[schemars(length(max = MESSAGE_CHARS_MAX))]
+        message: String,
+    },
 }
 
 impl Reason {
@@ -174,7 +188,8 @@ pub struct Certificate {
 
 impl Measurement {
     /// Records what went wrong: `down` when it is the site's trouble, `unknown` when it is the prober's own.
-    pub fn fail(&mut self, failure: Failure) {
+    pub fn fail(&mut self, mut failure: Failure) {
+        failure.message = bounds::message(failure.message);
         self.outcome = match failure.kind.owner() {
             Owner::Site => Outcome::Down,
             Owner::Prober => Outcome::Unknown,
@@ -185,12 +200,16 @@ impl Measurement {
 
     /// Records an expectation that was not met.
     pub fn miss(&mut self, name: &str, message: String) {
-        self.worsen(Outcome::Down, Reason::Expectation { name: name.to_owned(), message });
+        self.worsen(
+            Outcome::Down,
+            Reason::Expectation { name: name.to_owned(), message: bounds::message(message) },
+        );
     }
 
     /// Records a matcher's word. A match that failed makes the measurement `down`; one that could not decide makes it
     /// `unknown`, unless it is `down` already.
-    pub fn add_match(&mut self, found: Match) {
+    pub fn add_match(&mut self, mut found: Match) {
+        found.message = found.message.map(bounds::message);
         let message = || found.message.clone().unwrap_or_default();
         match found.status {
             MatchStatus::Passed => {}

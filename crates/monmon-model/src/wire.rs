@@ -7,6 +7,9 @@ use schemars::Schema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::bounds::{
+    LABEL_NAME_CHARS_MAX, LABEL_VALUE_CHARS_MAX, LABELS_MAX, MESSAGE_CHARS_MAX, NAME_CHARS_MAX, fits,
+};
 use crate::{Measurement, Rejected, RejectedReason};
 
 /// Version of the format that this build writes and the highest that it reads.
@@ -73,6 +76,7 @@ pub fn decode(bytes: &[u8]) -> Result<Measurement, DecodeError> {
     })?;
     check_text(text)?;
     check_fields(&measurement)?;
+    check_lengths(&measurement)?;
     Ok(measurement)
 }
 
@@ -178,6 +182,44 @@ fn check_fields(measurement: &Measurement) -> Result<(), DecodeError> {
     }
     if measurement.check.interval_us == 0 {
         return bad("`check.interval_us` is 0".to_owned());
+    }
+    Ok(())
+}
+
+/// The bounds of the texts, as the schema tells them.
+fn check_lengths(measurement: &Measurement) -> Result<(), DecodeError> {
+    let too_long = |field: &str, max: usize| {
+        refuse(RejectedReason::BadField, format!("`{field}` is longer than {max} characters"))
+    };
+    let hold = |field: &str, text: &str, max: usize| match fits(text, max) {
+        true => Ok(()),
+        false => Err(too_long(field, max)),
+    };
+    let Measurement { check, prober, .. } = measurement;
+    hold("check.name", &check.name, NAME_CHARS_MAX)?;
+    hold("check.pipeline", &check.pipeline, NAME_CHARS_MAX)?;
+    hold("check.source", &check.source, NAME_CHARS_MAX)?;
+    hold("prober.name", &prober.name, NAME_CHARS_MAX)?;
+    hold("prober.location", prober.location.as_deref().unwrap_or_default(), NAME_CHARS_MAX)?;
+    if check.labels.len() > LABELS_MAX {
+        let message = format!("`check.labels` has {} labels, at most {LABELS_MAX}", check.labels.len());
+        return Err(refuse(RejectedReason::BadField, message));
+    }
+    for (name, value) in &check.labels {
+        hold("check.labels", name, LABEL_NAME_CHARS_MAX)?;
+        hold("check.labels", value, LABEL_VALUE_CHARS_MAX)?;
+    }
+    if let Some(reason) = &measurement.reason {
+        hold("reason.name", reason.name().unwrap_or_default(), NAME_CHARS_MAX)?;
+        hold("reason.message", reason.message(), MESSAGE_CHARS_MAX)?;
+    }
+    if let Some(error) = &measurement.error {
+        hold("error.message", &error.message, MESSAGE_CHARS_MAX)?;
+    }
+    for found in &measurement.matches {
+        hold("matches.name", &found.name, NAME_CHARS_MAX)?;
+        hold("matches.stage", &found.stage, NAME_CHARS_MAX)?;
+        hold("matches.message", found.message.as_deref().unwrap_or_default(), MESSAGE_CHARS_MAX)?;
     }
     Ok(())
 }

@@ -9,8 +9,8 @@ use uuid::{Uuid, uuid};
 
 use super::*;
 use crate::{
-    Certificate, Check, Failure, FailureKind, Hop, Match, MatchStatus, Outcome, Phase, Prober, Timings, Tls,
-    check_id, measurement_id,
+    Certificate, Check, Failure, FailureKind, Hop, Match, MatchStatus, Outcome, Phase, Prober, Reason,
+    Timings, Tls, check_id, measurement_id,
 };
 
 const PROBER: Uuid = uuid!("0b0b0b0b-0b0b-4b0b-8b0b-0b0b0b0b0b0b");
@@ -192,6 +192,72 @@ fn what_is_refused_and_why() {
         assert_eq!(decode(&bytes).expect_err("a refusal").reason, reason, "{shown}");
     }
     decode(swap("Docs", "Do\\\\u0000cs").as_slice()).expect("an escaped backslash is no NUL");
+}
+
+/// Each text with a bound: as long as it may be it is read, one longer it is refused, and nothing is cut.
+#[test]
+fn texts_have_bounds() {
+    type Put = fn(&mut Measurement, String);
+    fn check(measurement: &mut Measurement) -> &mut Check {
+        Arc::make_mut(&mut measurement.check)
+    }
+    fn prober(measurement: &mut Measurement) -> &mut Prober {
+        Arc::make_mut(&mut measurement.prober)
+    }
+    let texts: [(usize, Put); 14] = [
+        (NAME_CHARS_MAX, |one, text| check(one).name = text),
+        (NAME_CHARS_MAX, |one, text| check(one).pipeline = text),
+        (NAME_CHARS_MAX, |one, text| check(one).source = text),
+        (NAME_CHARS_MAX, |one, text| prober(one).name = text),
+        (NAME_CHARS_MAX, |one, text| prober(one).location = Some(text)),
+        (LABEL_NAME_CHARS_MAX, |one, text| drop(check(one).labels.insert(text, String::new()))),
+        (LABEL_VALUE_CHARS_MAX, |one, text| drop(check(one).labels.insert("team".to_owned(), text))),
+        (NAME_CHARS_MAX, |one, text| {
+            one.reason = Some(Reason::Expectation { name: text, message: String::new() });
+        }),
+        (NAME_CHARS_MAX, |one, text| one.reason = Some(Reason::Match { name: text, message: String::new() })),
+        (MESSAGE_CHARS_MAX, |one, text| one.reason = Some(Reason::Failure { message: text })),
+        (MESSAGE_CHARS_MAX, |one, text| {
+            one.error = Some(Failure { kind: FailureKind::Reset, phase: Phase::Wait, message: text });
+        }),
+        (NAME_CHARS_MAX, |one, text| one.matches[0].name = text),
+        (NAME_CHARS_MAX, |one, text| one.matches[0].stage = text),
+        (MESSAGE_CHARS_MAX, |one, text| one.matches[0].message = Some(text)),
+    ];
+    for (index, (max, put)) in texts.into_iter().enumerate() {
+        for char in ["a", "ü"] {
+            let mut longest = example();
+            put(&mut longest, char.repeat(max));
+            assert_eq!(decode(text(&longest).as_bytes()).as_ref(), Ok(&longest), "{index}");
+            let mut longer = example();
+            put(&mut longer, char.repeat(max + 1));
+            let refused = decode(text(&longer).as_bytes()).expect_err("a refusal");
+            assert_eq!(refused.reason, RejectedReason::BadField, "{index}");
+            assert!(refused.message.ends_with(&format!("is longer than {max} characters")), "{refused}");
+        }
+    }
+    let mut measurement = example();
+    check(&mut measurement).labels = (0..LABELS_MAX).map(|n| (n.to_string(), String::new())).collect();
+    decode(text(&measurement).as_bytes()).expect("as many labels as there may be");
+    check(&mut measurement).labels.insert("one more".to_owned(), String::new());
+    let refused = decode(text(&measurement).as_bytes()).expect_err("a refusal");
+    assert_eq!(refused.message, "`check.labels` has 65 labels, at most 64");
+}
+
+/// What is made here is never what is refused there.
+#[test]
+fn messages_that_are_made_fit() {
+    let long = "ü".repeat(MESSAGE_CHARS_MAX + 1);
+    let mut missed = example();
+    missed.miss("status", long.clone());
+    let mut failed = example();
+    failed.fail(Failure { kind: FailureKind::Reset, phase: Phase::Wait, message: long.clone() });
+    let mut unmatched = example();
+    let found = Match { message: Some(long), status: MatchStatus::Failed, ..unmatched.matches[0].clone() };
+    unmatched.add_match(found);
+    for measurement in [missed, failed, unmatched] {
+        assert_eq!(decode(text(&measurement).as_bytes()).as_ref(), Ok(&measurement));
+    }
 }
 
 proptest! {

@@ -1,0 +1,52 @@
+//! How long a measurement's texts may be, in characters. Stated once: whoever makes a measurement keeps to it, and the
+//! wire format refuses what is longer, so that a message from elsewhere cannot put a book into a name.
+//!
+//! Pipeline files take names of 200 characters at most, so that what is made of a name (`sites/match`) fits too.
+
+/// Names: of a check, its pipeline and source, a prober and its location, a matcher and its stage.
+pub const NAME_CHARS_MAX: usize = 256;
+/// How many labels a check may have.
+pub const LABELS_MAX: usize = 64;
+pub const LABEL_NAME_CHARS_MAX: usize = 64;
+pub const LABEL_VALUE_CHARS_MAX: usize = 256;
+/// What a reason, an error or a matcher says.
+pub const MESSAGE_CHARS_MAX: usize = 4096;
+
+/// What a message ends in that was cut.
+const CUT: char = '…';
+
+/// Whether a text has at most so many characters.
+pub fn fits(text: &str, chars_max: usize) -> bool {
+    // No text has more characters than bytes, and nearly all are short.
+    text.len() <= chars_max || text.chars().nth(chars_max).is_none()
+}
+
+/// A message as it may be: one that is too long is cut, and shows it.
+pub fn message(text: impl Into<String>) -> String {
+    let mut text = text.into();
+    if !fits(&text, MESSAGE_CHARS_MAX) {
+        let end = text.char_indices().nth(MESSAGE_CHARS_MAX - 1).map_or(text.len(), |(at, _)| at);
+        text.truncate(end);
+        text.push(CUT);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_cut_at_a_character_and_show_it() {
+        for (char, count) in [('a', MESSAGE_CHARS_MAX), ('ü', MESSAGE_CHARS_MAX), ('𝄞', 3), ('a', 0)] {
+            let whole = String::from(char).repeat(count);
+            assert_eq!(message(whole.clone()), whole);
+        }
+        for char in ['a', 'ü', '𝄞'] {
+            let cut = message(String::from(char).repeat(MESSAGE_CHARS_MAX + 1));
+            assert_eq!(cut.chars().count(), MESSAGE_CHARS_MAX);
+            assert!(cut.ends_with(CUT));
+            assert!(fits(&cut, MESSAGE_CHARS_MAX) && !fits(&cut, MESSAGE_CHARS_MAX - 1));
+        }
+    }
+}
