@@ -88,12 +88,12 @@ fn every_bad_row_has_its_line() {
     monmon::bad_csv: `sites.csv`, line 4: `FETCH` is none of the methods GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE
     monmon::bad_csv: `sites.csv`, line 4: the status `20` lies outside of 100-999
     monmon::bad_csv: `sites.csv`, line 4: time: `2s` is not an upper bound
-    monmon::bad_csv: `sites.csv`, line 5: the url is none: relative URL without a base
+    monmon::bad_csv: `sites.csv`, line 5: the url is none: it has no scheme; write it as "https://a.test"
     monmon::bad_csv: `sites.csv`, line 5: the interval `0s` lies outside of 100ms to 1d
     monmon::bad_csv: `sites.csv`, line 5: the timeout `1y` lies outside of 10ms to 10m
     monmon::duplicate_name: two checks are named `good` (line 6)
     monmon::bad_csv: `sites.csv`, line 7: 2 cells where the first row has 8
-    monmon::bad_csv: `sites.csv`, line 8: the name `multi\nline` holds a character that cannot be seen
+    monmon::bad_csv: `sites.csv`, line 8: the name holds a character that cannot be seen: `multi\nline`
     "##);
     let (spec, _) = decoded(text, &loader);
     insta::assert_json_snapshot!(spec.describe(), @r##"
@@ -137,6 +137,66 @@ fn a_list_needs_its_columns() {
     monmon::bad_csv: `sites.csv`, line 1: `nmae` is no column of a list of checks
     monmon::bad_csv: `sites.csv`, line 1: the column `url` is there twice
     monmon::bad_csv: `sites.csv`, line 1: the column `name` is missing
+    "##);
+}
+
+/// The mend of each URL that is none, as the file's own line is told.
+#[test]
+fn urls_in_a_list_are_mended() {
+    let csv = "name,url\n1,htp:/x\n2,http//x\n3,example.com\n4,localhost:8080/x\n5,//x\n6,http://x/a b\n\
+               7,ftp://x\n8,http:x\n9,//user:secret@x\n10,http://\n11, http://fine \n";
+    let loader = MemoryLoader::new().with("sites.csv", csv);
+    insta::assert_snapshot!(told(r#"http "sites" { checks-from "sites.csv" }"#, &loader), @r##"
+    monmon::bad_csv: `sites.csv`, line 2: the url is none: it has no scheme; write it as "http://x"
+    monmon::bad_csv: `sites.csv`, line 3: the url is none: it has no scheme; write it as "http://x"
+    monmon::bad_csv: `sites.csv`, line 4: the url is none: it has no scheme; write it as "https://example.com"
+    monmon::bad_csv: `sites.csv`, line 5: the url is none: it has no scheme; write it as "http://localhost:8080/x"
+    monmon::bad_csv: `sites.csv`, line 6: the url is none: it has no scheme; write it as "https://x"
+    monmon::bad_csv: `sites.csv`, line 7: the url holds a space or a control character; write it as "http://x/a%20b"
+    monmon::bad_csv: `sites.csv`, line 8: `ftp` URLs cannot be checked; it can begin with https://, http://
+    monmon::bad_csv: `sites.csv`, line 9: the url is none: it has no scheme; write it as "http://x"
+    monmon::bad_csv: `sites.csv`, line 10: the url is none: it has no scheme
+    monmon::bad_csv: `sites.csv`, line 11: the url is none: empty host
+    "##);
+}
+
+#[test]
+fn labels_have_bounds() {
+    let label = |name: &str, value: &str| {
+        told(
+            &format!(r#"http "sites" {{ check "a" "https://a.test/" {{ label "{name}"="{value}" }} }}"#),
+            &MemoryLoader::new(),
+        )
+    };
+    assert_eq!(label(&"ü".repeat(64), &"ü".repeat(200)), "");
+    insta::assert_snapshot!(
+        [label(&"ü".repeat(65), "x"), label("", "x"), label("a\u{200b}b", "x"), label("team", &"x".repeat(201))].join("\n"),
+        @r##"
+    monmon::bad_name: a label's name is longer than 64 characters
+    monmon::bad_name: a label's name is empty
+    monmon::bad_name: the label's name `a\u{200b}b` holds a character that cannot be seen
+    monmon::bad_name: the team is longer than 200 characters
+    "##
+    );
+    let many: String = (0..66).map(|n| format!(" k{n}=\"v\"")).collect();
+    let text = format!(r#"http "sites" {{ check "a" "https://a.test/" {{ label{many} }} }}"#);
+    insta::assert_snapshot!(told(&text, &MemoryLoader::new()), @r##"
+    monmon::too_many: the check has more than 64 labels
+    "##);
+    let long = "x".repeat(201);
+    let csv = format!("name,url,label.team\na,https://a.test/,{long}\nb,https://a.test/,\u{200b}\n");
+    let loader = MemoryLoader::new().with("sites.csv", csv);
+    insta::assert_snapshot!(told(r#"http "sites" { checks-from "sites.csv" }"#, &loader), @r##"
+    monmon::bad_csv: `sites.csv`, line 2: the label `team` is longer than 200 characters
+    monmon::bad_csv: `sites.csv`, line 3: the label `team` holds a character that cannot be seen: `\u{200b}`
+    "##);
+    let titles: String = (0..65).map(|n| format!(",label.k{n}")).collect();
+    let csv = format!("name,url,label.{},label.k0{titles}\n", "x".repeat(65));
+    let loader = MemoryLoader::new().with("sites.csv", csv);
+    insta::assert_snapshot!(told(r#"http "sites" { checks-from "sites.csv" }"#, &loader), @r##"
+    monmon::bad_csv: `sites.csv`, line 1: a label's name is longer than 64 characters
+    monmon::bad_csv: `sites.csv`, line 1: the column `label.k0` is there twice
+    monmon::bad_csv: `sites.csv`, line 1: a check can have 64 labels at most
     "##);
 }
 

@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
+use monmon_model::bounds::{LABEL_NAME_CHARS_MAX, LABELS_MAX, fits};
 use monmon_model::{Labels, check_id};
 use monmon_stage::matching::MatchSpec;
 use monmon_stage::{DecodeContext, StageSpec};
-use monmon_syntax::{Code, Node, Problem, Problems, Ranges, Span, Value, parse_ranges};
+use monmon_syntax::{Code, Node, Problem, Problems, Ranges, Span, Value, parse_ranges, printable};
 use uuid::Uuid;
 
 use super::sites;
@@ -207,6 +208,10 @@ fn labels(node: &Node, problems: &mut Problems) -> Labels {
     let mut labels = Labels::new();
     for (name, value) in node.children_named("label").flat_map(|label| &label.extra) {
         let Value::Text(text) = &value.value else { continue };
+        if let Err(fault) = label_name(&name.value) {
+            problems.push(Problem::new(Code::BadName, name.span, fault).label("cannot name a label"));
+            continue;
+        }
         if labels.insert(name.value.clone(), text.clone()).is_some() {
             problems.push(
                 Problem::new(
@@ -216,9 +221,27 @@ fn labels(node: &Node, problems: &mut Problems) -> Labels {
                 )
                 .label("given before"),
             );
+        } else if labels.len() == LABELS_MAX + 1 {
+            let message = format!("the check has more than {LABELS_MAX} labels");
+            problems.push(Problem::new(Code::TooMany, name.span, message).label("one too many"));
         }
     }
     labels
+}
+
+/// What a label's name may be: short, and nothing that cannot be seen.
+pub(crate) fn label_name(name: &str) -> Result<(), String> {
+    if name.is_empty() {
+        return Err("a label's name is empty".to_owned());
+    }
+    if !fits(name, LABEL_NAME_CHARS_MAX) {
+        return Err(format!("a label's name is longer than {LABEL_NAME_CHARS_MAX} characters"));
+    }
+    if printable(name) != name || name.chars().any(char::is_control) {
+        let shown = name.escape_debug();
+        return Err(format!("the label's name `{shown}` holds a character that cannot be seen"));
+    }
+    Ok(())
 }
 
 fn matches(node: &Node, problems: &mut Problems) -> Vec<MatchSpec> {

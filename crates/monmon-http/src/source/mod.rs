@@ -3,6 +3,7 @@
 mod book;
 mod decode;
 mod descriptors;
+mod mend;
 mod open;
 mod owed;
 mod produce;

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use csv::StringRecord;
+use monmon_model::bounds::{self, LABELS_MAX, fits};
 use monmon_model::{Labels, check_id};
 use monmon_stage::DecodeContext;
 use monmon_syntax::{
@@ -12,13 +13,18 @@ use monmon_syntax::{
 };
 use url::Url;
 
-use super::decode::{CHECKS_MAX, Defaults, Names, default_status};
+use super::decode::{CHECKS_MAX, Defaults, Names, default_status, label_name};
+use super::mend::mended_url;
 use super::spec::CheckSpec;
 use super::table::{INTERVAL_MAX, INTERVAL_MIN, METHODS, STATUS_MAX, STATUS_MIN, TIMEOUT_MAX, TIMEOUT_MIN};
 
 const COLUMNS: &[&str] = &["name", "url", "interval", "timeout", "method", "status", "time"];
 const LABEL_PREFIX: &str = "label.";
+/// As names in pipeline files have it.
 const NAME_CHARS_MAX: usize = 200;
+const _: () =
+    assert!(NAME_CHARS_MAX <= bounds::NAME_CHARS_MAX && NAME_CHARS_MAX <= bounds::LABEL_VALUE_CHARS_MAX);
+const SCHEMES: [&str; 2] = ["https", "http"];
 const URL_BYTES_MAX: usize = 8 * 1024;
 /// The largest list.
 const LIST_BYTES_MAX: usize = 64 << 20;
@@ -151,7 +157,13 @@ impl Columns {
         };
         for (index, title) in header.iter().enumerate() {
             if let Some(label) = title.strip_prefix(LABEL_PREFIX).filter(|label| !label.is_empty()) {
-                columns.labels.push((label.to_owned(), index));
+                if let Err(fault) = label_name(label) {
+                    wrong(place.problem(1, fault));
+                } else if columns.labels.iter().any(|(known, _)| known == label) {
+                    wrong(place.problem(1, format!("the column `{title}` is there twice")));
+                } else {
+                    columns.labels.push((label.to_owned(), index));
+                }
             } else if let Some(column) = COLUMNS.iter().position(|known| *known == title) {
                 if columns.known[column].replace(index).is_some() {
                     wrong(place.problem(1, format!("the column `{title}` is there twice")));
@@ -161,6 +173,9 @@ impl Columns {
                     place.problem(1, format!("`{}` is no column of a list of checks", printable(title)));
                 wrong(problem.maybe_help(did_you_mean(title, COLUMNS.iter().copied())));
             }
+        }
+        if columns.labels.len() > LABELS_MAX {
+            wrong(place.problem(1, format!("a check can have {LABELS_MAX} labels at most")));
         }
         for required in [0, 1] {
             if columns.known[required].is_none() {
@@ -225,11 +240,7 @@ impl Columns {
         let mut labels = Labels::new();
         for (label, at) in &self.labels {
             if let Some(text) = row.get(*at).filter(|text| !text.is_empty()) {
-                keep(if text.contains('\0') {
-                    Err(format!("the label `{label}` holds a NUL"))
-                } else {
-                    Ok(())
-                });
+                keep(plain(text).map_err(|fault| format!("the label `{label}` {fault}")));
                 labels.insert(label.clone(), text.to_owned());
             }
         }
@@ -256,11 +267,16 @@ fn plain_name(name: &str) -> Result<(), String> {
     if name.is_empty() {
         return Err("the check has no name".to_owned());
     }
-    if name.chars().count() > NAME_CHARS_MAX {
-        return Err(format!("the name is longer than {NAME_CHARS_MAX} characters"));
+    plain(name).map_err(|fault| format!("the name {fault}"))
+}
+
+/// What names and labels may be, in a list as in a pipeline file.
+fn plain(text: &str) -> Result<(), String> {
+    if !fits(text, NAME_CHARS_MAX) {
+        return Err(format!("is longer than {NAME_CHARS_MAX} characters"));
     }
-    if printable(name) != name || name.chars().any(char::is_control) {
-        return Err(format!("the name `{}` holds a character that cannot be seen", name.escape_debug()));
+    if printable(text) != text || text.chars().any(char::is_control) {
+        return Err(format!("holds a character that cannot be seen: `{}`", text.escape_debug()));
     }
     Ok(())
 }
@@ -272,17 +288,26 @@ fn http_url(text: &str) -> Result<(), String> {
     if text.len() > URL_BYTES_MAX {
         return Err("the url is longer than 8KiB".to_owned());
     }
-    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err("the url holds a space or a control character".to_owned());
-    }
-    match Url::parse(text) {
-        Ok(url) if !matches!(url.scheme(), "http" | "https") => Err(format!(
-            "`{}` URLs cannot be checked; it can begin with https://, http://",
-            printable(url.scheme())
-        )),
-        Ok(url) if url.host_str().is_none_or(str::is_empty) => Err("the url names no host".to_owned()),
-        Ok(_) => Ok(()),
-        Err(error) => Err(format!("the url is none: {error}")),
+    let scheme = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+    let fault = match scheme {
+        _ if text.chars().any(|c| c.is_whitespace() || c.is_control()) => {
+            "the url holds a space or a control character".to_owned()
+        }
+        // What the URL standard makes of `http:x` is not what a reader sees.
+        None => "the url is none: it has no scheme".to_owned(),
+        Some(scheme) if !SCHEMES.contains(&scheme.as_str()) => {
+            format!("`{}` URLs cannot be checked; it can begin with https://, http://", printable(&scheme))
+        }
+        Some(_) => match Url::parse(text) {
+            Ok(url) if url.host_str().is_none_or(str::is_empty) => "the url names no host".to_owned(),
+            Ok(_) => return Ok(()),
+            Err(error) => format!("the url is none: {error}"),
+        },
+    };
+    // What may hold a password is not shown again.
+    match mended_url(text, &SCHEMES).filter(|mended| !mended.contains('@')) {
+        Some(mended) => Err(format!("{fault}; write it as \"{}\"", printable(&mended))),
+        None => Err(fault),
     }
 }
 
