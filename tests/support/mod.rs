@@ -71,7 +71,10 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn new() -> Place {
-        Place { folder: tempfile::tempdir().expect("a temporary folder"), announced: Announced::default() }
+        let announced = Announced::default();
+        // The tests' cluster is one broker, and few of their topics have one for dead letters beside them.
+        announced.add(&["the topic has one replica", "the topic for dead letters does not exist"]);
+        Place { folder: tempfile::tempdir().expect("a temporary folder"), announced }
     }
 
     /// Warnings and errors with one of these texts in them may be logged here; any other fails the test.

@@ -103,6 +103,11 @@ pub(crate) fn text(late: &Late, context: &StageContext) -> Result<String, StageE
     Ok(late.resolve(&*context.world)?.into_string())
 }
 
+/// The brokers of a configuration that was made here.
+pub(crate) fn brokers(config: &ClientConfig) -> String {
+    config.get("bootstrap.servers").unwrap_or_default().to_owned()
+}
+
 /// What librdkafka says against a configuration, without the value, which may be a secret.
 pub(crate) fn unusable(error: &KafkaError) -> StageError {
     match error {

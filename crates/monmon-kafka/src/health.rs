@@ -5,137 +5,111 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use monmon_stage::{StageContext, StageError};
-use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tracing::{debug, info, warn};
 
-/// What is wrong between us and the cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Cause {
-    Unreachable,
-    Login,
-    Tls,
-    TopicMissing,
-    NotAllowed,
-    /// The group cannot be joined as it is configured.
-    Group,
-    /// The cluster takes no records or commits at the moment.
-    Unwilling,
-}
-
-impl Cause {
-    pub(crate) fn of(code: RDKafkaErrorCode) -> Cause {
-        use RDKafkaErrorCode as Code;
-        match code {
-            Code::AllBrokersDown
-            | Code::BrokerTransportFailure
-            | Code::Resolve
-            | Code::OperationTimedOut
-            | Code::MessageTimedOut
-            | Code::TimedOutQueue => Cause::Unreachable,
-            Code::Authentication
-            | Code::SaslAuthenticationFailed
-            | Code::UnsupportedSASLMechanism
-            | Code::IllegalSASLState => Cause::Login,
-            Code::SSL => Cause::Tls,
-            Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => {
-                Cause::TopicMissing
-            }
-            Code::TopicAuthorizationFailed
-            | Code::GroupAuthorizationFailed
-            | Code::ClusterAuthorizationFailed => Cause::NotAllowed,
-            Code::InvalidGroupId
-            | Code::InconsistentGroupProtocol
-            | Code::InvalidSessionTimeout
-            | Code::GroupMaxSizeReached
-            | Code::FencedInstanceId => Cause::Group,
-            _ => Cause::Unwilling,
-        }
-    }
-
-    /// Whether waiting is of no use when this is met before anything ever worked.
-    pub(crate) fn ends_a_start(self) -> bool {
-        matches!(self, Cause::Login | Cause::Tls | Cause::NotAllowed | Cause::Group)
-    }
-
-    fn told(self) -> &'static str {
-        match self {
-            Cause::Unreachable => "no kafka broker can be reached",
-            Cause::Login => "the kafka broker refuses the login",
-            Cause::Tls => "no TLS connection to the kafka broker can be made",
-            Cause::TopicMissing => "the topic does not exist",
-            Cause::NotAllowed => "the kafka broker does not allow it",
-            Cause::Group => "the consumer group cannot be joined",
-            Cause::Unwilling => "kafka cannot do it at the moment",
-        }
-    }
-
-    fn help(self) -> &'static str {
-        match self {
-            Cause::Unreachable => {
-                "check `brokers`, and that the port is the one for this protocol (`tls`, `sasl`)"
-            }
-            Cause::Login => "check `sasl`: mechanism, user and password",
-            Cause::Tls => {
-                "check `tls`: the authority (`ca`), the client's `cert` and `key`, and the broker's name"
-            }
-            Cause::TopicMissing => {
-                "make it, with the partitions and replicas it is to have; monmon makes no topics"
-            }
-            Cause::NotAllowed => "grant the user access to topic and group",
-            Cause::Group => {
-                "check `group`, `assignment` and `session-timeout`; all members need the same assignment"
-            }
-            Cause::Unwilling => "see the broker's own log",
-        }
-    }
-}
+use crate::cause::lasting;
+pub(crate) use crate::cause::{Cause, Security};
 
 /// The state of one stage's connection to its cluster; also the context that librdkafka reports to.
 pub(crate) struct Health {
     pipeline: Arc<str>,
     stage: Arc<str>,
     topic: String,
+    security: Security,
     /// Whether `state` has any trouble: looked at for every message.
     ill: AtomicBool,
+    /// A broker has answered since the start.
+    connected: AtomicBool,
     /// Something has worked since the start.
     established: AtomicBool,
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 struct State {
+    /// The first contact goes on: what may still turn out otherwise is not told.
+    starting: bool,
     told: BTreeSet<Cause>,
-    /// The latest trouble that ends a start.
+    /// What would have been told.
+    untold: Option<(Cause, String)>,
+    /// The first trouble that ends a start: what follows from it comes later.
     fault: Option<(Cause, String)>,
     /// Why a single broker could not be reached.
     reason: String,
+    /// A connection ended as between two protocols.
+    suspect: bool,
 }
 
 impl Health {
-    pub(crate) fn new(context: &StageContext, topic: &str) -> Health {
+    pub(crate) fn new(context: &StageContext, topic: &str, security: Security) -> Health {
         Health {
             pipeline: context.pipeline.clone(),
             stage: context.stage.clone(),
             topic: topic.to_owned(),
+            security,
             ill: AtomicBool::new(false),
+            connected: AtomicBool::new(false),
             established: AtomicBool::new(false),
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                starting: true,
+                told: BTreeSet::new(),
+                untold: None,
+                fault: None,
+                reason: String::new(),
+                suspect: false,
+            }),
         }
     }
 
-    /// Tells of a trouble, unless it was told since all was well.
+    pub(crate) fn security(&self) -> Security {
+        self.security
+    }
+
+    /// A trouble that ends a stage which has never worked; else as [`Health::waits`].
     pub(crate) fn trouble(&self, cause: Cause, reason: &str) {
-        let mut state = self.state();
-        if cause.ends_a_start() {
-            state.fault = Some((cause, reason.to_owned()));
+        let connected = self.connected.load(Ordering::Relaxed);
+        let ends = !self.is_established() && cause.ends_a_start() && !(cause.is_of_connection() && connected);
+        if ends {
+            self.state().fault.get_or_insert_with(|| (cause, lasting(reason)));
+        } else {
+            self.waits(cause, reason);
         }
-        if !state.told.insert(cause) {
+    }
+
+    /// Tells of a trouble that is waited out, unless it was told since all was well.
+    pub(crate) fn waits(&self, cause: Cause, reason: &str) {
+        let mut state = self.state();
+        // A broker that refuses us counts as down for librdkafka, which is no news.
+        let refused = state.fault.is_some() || state.told.iter().any(|told| told.is_of_connection());
+        if cause == Cause::Unreachable && refused {
             return;
         }
-        self.ill.store(true, Ordering::Relaxed);
-        warn!(pipeline = %self.pipeline, stage = %self.stage, topic = %self.topic, reason, "{}; waiting", cause.told());
+        let reason = lasting(reason);
+        if state.starting {
+            state.untold.get_or_insert((cause, reason));
+        } else if state.told.insert(cause) {
+            self.ill.store(true, Ordering::Relaxed);
+            warn!(pipeline = %self.pipeline, stage = %self.stage, topic = %self.topic, reason, "{}; waiting",
+                cause.told(self.security));
+        }
+    }
+
+    /// The first contact has lasted long enough to tell what it has met.
+    pub(crate) fn tell(&self) {
+        let mut state = self.state();
+        state.starting = false;
+        let untold = state.untold.take();
+        drop(state);
+        if let Some((cause, reason)) = untold {
+            self.waits(cause, &reason);
+        }
+    }
+
+    /// A broker has answered.
+    pub(crate) fn connected(&self) {
+        self.connected.store(true, Ordering::Relaxed);
+        self.state().untold = None;
     }
 
     /// Something worked.
@@ -151,13 +125,14 @@ impl Health {
     fn recover(&self) {
         let mut state = self.state();
         self.ill.store(false, Ordering::Relaxed);
+        state.reason.clear();
         if !state.told.is_empty() {
-            *state = State::default();
+            state.told.clear();
             info!(pipeline = %self.pipeline, stage = %self.stage, topic = %self.topic, "kafka works again");
         }
     }
 
-    pub(crate) fn is_established(&self) -> bool {
+    fn is_established(&self) -> bool {
         self.established.load(Ordering::Relaxed)
     }
 
@@ -167,16 +142,17 @@ impl Health {
             return None;
         }
         let (cause, reason) = self.state().fault.clone()?;
-        Some(StageError::permanent(cause.told()).caused_by(reason).help(cause.help()))
+        let error = StageError::permanent(cause.told(self.security)).help(cause.help(self.security));
+        Some(if reason.is_empty() { error } else { error.caused_by(reason) })
     }
 
     /// A trouble as an error, for those who do not want to wait.
     pub(crate) fn error(&self, cause: Cause) -> StageError {
         let message = match cause {
             Cause::TopicMissing => format!("the topic `{}` does not exist", self.topic),
-            other => other.told().to_owned(),
+            other => other.told(self.security).to_owned(),
         };
-        let error = StageError::transient(message).help(cause.help());
+        let error = StageError::transient(message).help(cause.help(self.security));
         match self.reason() {
             Some(reason) => error.caused_by(reason),
             None => error,
@@ -186,6 +162,11 @@ impl Health {
     /// Why a broker could not be reached, as far as it was told.
     pub(crate) fn reason(&self) -> Option<String> {
         Some(self.state().reason.clone()).filter(|reason| !reason.is_empty())
+    }
+
+    /// Whether a connection has ended as between two protocols since this was last asked.
+    pub(crate) fn take_suspicion(&self) -> bool {
+        std::mem::take(&mut self.state().suspect)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -199,19 +180,19 @@ impl Health {
     pub(crate) fn report(&self, error: &KafkaError, reason: &str) {
         let Some(code) = error.rdkafka_error_code() else { return };
         match code {
-            // The broker's word against our certificate, or against having none, comes after the handshake of TLS 1.3.
-            RDKafkaErrorCode::BrokerTransportFailure if reason.contains("tls alert") => {
-                self.trouble(Cause::Tls, reason);
-            }
             // A single connection that ends is everyday life; all of them gone is trouble.
             RDKafkaErrorCode::BrokerTransportFailure
             | RDKafkaErrorCode::Resolve
-            | RDKafkaErrorCode::OperationTimedOut => self.state().reason = reason.to_owned(),
+            | RDKafkaErrorCode::OperationTimedOut => self.connection_failed(reason),
             RDKafkaErrorCode::AllBrokersDown => {
                 let reason = self.reason().unwrap_or_else(|| reason.to_owned());
                 self.trouble(Cause::Unreachable, &reason);
             }
-            RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL => self.trouble(Cause::of(code), reason),
+            RDKafkaErrorCode::Authentication => self.trouble(Cause::Login, reason),
+            RDKafkaErrorCode::SSL => {
+                let cause = Cause::of_connection(reason, self.security).unwrap_or(Cause::Tls);
+                self.trouble(cause, reason);
+            }
             // What concerns the topic or the group also comes with a message or a poll, and is judged there.
             _ => {
                 debug!(pipeline = %self.pipeline, stage = %self.stage, %error, reason, "reported by librdkafka")
@@ -219,19 +200,25 @@ impl Health {
         }
     }
 
-    /// librdkafka repeats itself with every try; what matters comes as an error too.
+    /// What a single connection has failed of.
+    fn connection_failed(&self, words: &str) {
+        match Cause::of_connection(words, self.security) {
+            Some(cause) => self.trouble(cause, words),
+            None => {
+                let mut state = self.state();
+                state.suspect |= Cause::may_be_another_protocol(words, self.security);
+                state.reason = lasting(words);
+            }
+        }
+    }
+
+    /// librdkafka repeats itself with every try; what matters comes as an error too, except that a broker has closed a
+    /// connection.
     pub(crate) fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if facility == "FAIL" && message.contains("Disconnected") {
+            // The thread's name stands in front of the broker's.
+            self.connection_failed(message.split_once("]: ").map_or(message, |(_, words)| words));
+        }
         debug!(pipeline = %self.pipeline, stage = %self.stage, ?level, facility, message, "librdkafka");
-    }
-}
-
-/// For clients that only ask questions.
-impl ClientContext for Health {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        Health::log(self, level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.report(&error, reason);
     }
 }

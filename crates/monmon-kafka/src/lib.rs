@@ -7,12 +7,14 @@
 //! The source reads as a member of a consumer group. Its ledger holds for each partition what was delivered, and only the
 //! longest delivered prefix is ever committed.
 
+mod cause;
 mod client;
 mod contact;
 mod health;
 mod ledger;
 mod options;
 mod property;
+mod protocol;
 mod sink;
 mod source;
 mod spec;

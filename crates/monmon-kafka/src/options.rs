@@ -186,6 +186,11 @@ static SOURCE_NODE: NodeSpec = NodeSpec {
     ..NodeSpec::BLANK
 };
 
+const SINK_TOPIC: OptionSpec = OptionSpec {
+    help: "the topic's name; it must be there, and a warning tells at the start if losing one broker can lose what it has acknowledged: have 3 replicas and min.insync.replicas=2",
+    ..TOPIC
+};
+
 static SINK_NODE: NodeSpec = NodeSpec {
     name: "kafka",
     help: "publishes measurements to a topic, each acknowledged by all in-sync replicas",
@@ -194,10 +199,10 @@ static SINK_NODE: NodeSpec = NodeSpec {
     options: &[
         FROM,
         BROKERS,
-        TOPIC,
+        SINK_TOPIC,
         OptionSpec {
             name: "dead-letter-topic",
-            help: "where to put what cannot be read or published; default: the topic's name and `.dead-letter`",
+            help: "where to put what cannot be read or published; it is looked for at the start; default: the topic's name and `.dead-letter`",
             example: r#"dead-letter-topic "monmon.dead-letter""#,
             ..OptionSpec::BLANK
         },

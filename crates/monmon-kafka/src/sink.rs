@@ -5,6 +5,7 @@
 //! the pressure. Only what the broker refuses for good, and alone, goes to the dead letters.
 
 mod lane;
+mod look;
 mod producer;
 
 use std::collections::VecDeque;
@@ -19,9 +20,9 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::client;
-use crate::contact::first_contact;
-use crate::health::{Cause, Health};
+use crate::health::{Cause, Health, Security};
 use crate::sink::lane::{Lane, Phase};
+use crate::sink::look::Look;
 use crate::sink::producer::{Alone, Client, Held, LaneId, Returned, Shared};
 use crate::spec::SinkSpec;
 
@@ -60,7 +61,7 @@ pub(crate) async fn open(spec: &SinkSpec, context: StageContext) -> Result<Kafka
         None => format!("{topic}.dead-letter"),
     };
     let config = client::producer(spec, &context)?;
-    let health = Arc::new(Health::new(&context, &topic));
+    let health = Arc::new(Health::new(&context, &topic, Security::of(&spec.connection)));
     let shared = Arc::new(Shared::new(
         health.clone(),
         context.counters.clone(),
@@ -68,13 +69,18 @@ pub(crate) async fn open(spec: &SinkSpec, context: StageContext) -> Result<Kafka
         spec.max_in_flight_bytes,
     ));
     let client = Client::new(&config, shared.clone())?;
-    let asked = client.handle();
-    let (contact, name) = (context.clone(), topic.clone());
-    tokio::task::spawn_blocking(move || {
-        first_contact(&contact, &health, &name, |wait| asked.metadata(&name, wait))
-    })
-    .await
-    .map_err(|error| StageError::permanent("the first contact with kafka broke off").caused_by(error))??;
+    let look = Look {
+        context: context.clone(),
+        health,
+        config: config.clone(),
+        asked: client.handle(),
+        topic: topic.clone(),
+        dead_letter_topic: dead_letter_topic.clone(),
+        dead_letters_wanted: spec.dead_letter_topic.is_some(),
+    };
+    tokio::task::spawn_blocking(move || look.run()).await.map_err(|error| {
+        StageError::permanent("the first contact with kafka broke off").caused_by(error)
+    })??;
     let seed = context.prober.id.as_u128() as u64;
     Ok(KafkaSink {
         context,
@@ -97,6 +103,9 @@ impl Sink for KafkaSink {
         let mut ended = false;
         loop {
             self.take_returned();
+            if let Some(fault) = self.shared.health.fault() {
+                return Err(fault);
+            }
             if self.client.has_failed() || (self.shrink && self.shared.in_flight() == 0) {
                 self.renew_client().await?;
                 continue;
@@ -219,7 +228,7 @@ impl KafkaSink {
             Verdict::Wait(cause) => {
                 if lane == LaneId::Main {
                     if let Some(cause) = cause {
-                        self.shared.health.trouble(cause, &code.to_string());
+                        self.shared.health.waits(cause, &code.to_string());
                     }
                 } else {
                     self.dead_letters.tell_trouble(&self.context, &code.to_string());

@@ -20,7 +20,7 @@ use tracing::warn;
 
 use crate::client;
 use crate::contact::first_contact;
-use crate::health::Health;
+use crate::health::{Health, Security};
 use crate::source::poller::Poller;
 use crate::source::rebalance::{Reports, Shared};
 use crate::spec::SourceSpec;
@@ -43,15 +43,16 @@ pub(crate) async fn open(spec: &SourceSpec, context: StageContext) -> Result<Kaf
     let topic = client::topic(&spec.topic, &context)?;
     let group = client::text(&spec.group, &context)?;
     let config = client::consumer(spec, &group, context.mode == Mode::Once, &context)?;
-    let health = Arc::new(Health::new(&context, &topic));
+    let health = Arc::new(Health::new(&context, &topic, Security::of(&spec.connection)));
     let (sender, outbox) = mpsc::channel(spec.max_in_flight + OUTBOX_SPARE);
     let shared =
         Arc::new(Shared::new(&context, health, topic, sender, spec.max_in_flight, spec.max_in_flight_bytes));
     let consumer: BaseConsumer<Reports> =
         config.create_with_context(Reports(shared.clone())).map_err(|error| client::unusable(&error))?;
     let (contact, asked) = (context.clone(), shared.clone());
+    let brokers = client::brokers(&config);
     let consumer = tokio::task::spawn_blocking(move || {
-        first_contact(&contact, &asked.health, &asked.topic, |wait| {
+        first_contact(&contact, &asked.health, &brokers, &asked.topic, |wait| {
             let metadata = consumer.fetch_metadata(Some(&asked.topic), wait);
             // Nothing is subscribed to yet: this only serves librdkafka's reports, each error ending one poll.
             for _ in 0..REPORTS_MAX {
@@ -61,7 +62,7 @@ pub(crate) async fn open(spec: &SourceSpec, context: StageContext) -> Result<Kaf
             }
             metadata
         })
-        .map(|()| consumer)
+        .map(|_contact| consumer)
     })
     .await
     .map_err(|error| StageError::permanent("the first contact with kafka broke off").caused_by(error))??;

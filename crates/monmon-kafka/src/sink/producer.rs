@@ -158,8 +158,8 @@ impl ClientContext for Reports {
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.0.health.report(&error, reason);
-        // A fatal error may come without a message that it could come back with.
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
+        // A fatal error, or a refusal, may come without a message that it could come back with.
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) || self.0.health.fault().is_some() {
             self.0.wake.notify_one();
         }
     }

@@ -101,7 +101,7 @@ impl Poller {
 
     fn read(&mut self) -> Result<(), StageError> {
         if self.context.mode == Mode::Once {
-            match self.find_targets() {
+            match self.find_targets()? {
                 Some(targets) => self.targets = Some(targets),
                 None => return Ok(()),
             }
@@ -382,21 +382,24 @@ impl Poller {
     }
 
     /// Where everything ends that is to be read once; nothing when that cannot be asked before the stop.
-    fn find_targets(&self) -> Option<Targets> {
+    fn find_targets(&self) -> Result<Option<Targets>, StageError> {
         let mut backoff = Backoff::new(self.context.prober.id.as_u128() as u64);
         while !self.is_stopped() {
             match self.ask_targets() {
-                Ok(targets) => return Some(targets),
+                Ok(targets) => return Ok(Some(targets)),
                 Err(error) => {
                     self.shared.health.report(&error, &error.to_string());
                     if let Some(code) = error.rdkafka_error_code() {
                         self.shared.health.trouble(Cause::of(code), &error.to_string());
                     }
+                    // librdkafka tells of refusals only when it is polled; no message can come yet.
+                    drop(self.consumer.poll(Duration::ZERO));
+                    self.shared.health.fault().map_or(Ok(()), Err)?;
                     self.shared.inbox.wait(backoff.wait().min(Duration::from_secs(1)));
                 }
             }
         }
-        None
+        Ok(None)
     }
 
     fn ask_targets(&self) -> Result<Targets, KafkaError> {

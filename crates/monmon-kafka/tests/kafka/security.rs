@@ -1,9 +1,10 @@
 //! TLS and logins, right and wrong.
 
 use monmon_stage::StageError;
+use monmon_testkit::Tls;
 use uuid::Uuid;
 
-use crate::harness::{Run, RunningSink, RunningSource, env, items, topic};
+use crate::harness::{Run, RunningSink, RunningSource, brokers, env, items, logged, topic};
 
 fn tls_folder() -> String {
     env("MONMON_TEST_KAFKA_TLS_DIR")
@@ -38,15 +39,25 @@ async fn there_and_back(options: impl FnOnce(&str) -> String) {
     source.end().await.expect("a good end");
 }
 
-/// The same refusal for a sink and a source, with and without patience.
-async fn refused(options: &str) -> StageError {
+/// The same refusal for a sink and a source: one error, what caused it, what to do, and nothing in the log.
+async fn refused(topic: &str, options: &str) -> String {
     let error = Run::new().sink(options).await.err().expect("the sink is refused");
-    assert!(!error.is_transient(), "{error:?}");
+    let told = told(&error);
     let source =
         Run::new().source(&format!("{options}\ngroup \"g\"")).await.err().expect("the source is refused");
-    assert_eq!(source.to_string(), error.to_string());
-    assert!(error.help_text().is_some());
-    error
+    assert_eq!(told, self::told(&source));
+    assert_eq!(logged(topic), Vec::<String>::new());
+    assert!(!told.contains("hunter2") && !format!("{error:?}").contains("hunter2"), "{told}");
+    told
+}
+
+fn told(error: &StageError) -> String {
+    assert!(!error.is_transient(), "{error:?}");
+    let cause = std::error::Error::source(error).map_or(String::new(), |cause| format!("\n{cause}"));
+    let told = format!("{error}{cause}\nhelp: {}", error.help_text().expect("a help"));
+    ["MONMON_TEST_KAFKA", "MONMON_TEST_KAFKA_TLS", "MONMON_TEST_KAFKA_SASL"]
+        .iter()
+        .fold(told, |told, port| told.replace(&env(port), "BROKER"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -68,8 +79,15 @@ async fn tls_with_the_pem_itself() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tls_without_a_client_certificate_is_refused() {
     let topic = topic(1, &[]).await;
-    let error = refused(&tls(&topic, &ca())).await;
-    assert_eq!(error.to_string(), "no TLS connection to the kafka broker can be made");
+    insta::assert_snapshot!(refused(&topic, &tls(&topic, &ca())).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_certificate_of_another_authority_is_refused() {
+    let topic = topic(1, &[]).await;
+    let foreign = Tls::new("another authority").expect("an authority").client("app").expect("a certificate");
+    let options = format!("{} cert={:?} key={:?}", ca(), foreign.certificate_pem, foreign.key_pem);
+    insta::assert_snapshot!(refused(&topic, &tls(&topic, &options)).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,8 +96,55 @@ async fn a_broker_of_another_authority_is_refused() {
     let folder = tls_folder();
     let certificate = format!("cert=\"{folder}/client.pem\" key=\"{folder}/client.key\"");
     // The client's own certificate is no authority.
-    let error = refused(&tls(&topic, &format!("ca=\"{folder}/client.pem\" {certificate}"))).await;
-    assert_eq!(error.to_string(), "no TLS connection to the kafka broker can be made");
+    let options = tls(&topic, &format!("ca=\"{folder}/client.pem\" {certificate}"));
+    insta::assert_snapshot!(refused(&topic, &options).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_of_an_authority_that_the_system_does_not_know_is_refused() {
+    let topic = topic(1, &[]).await;
+    insta::assert_snapshot!(refused(&topic, &tls(&topic, "")).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plaintext_to_a_port_for_tls_is_refused() {
+    let topic = topic(1, &[]).await;
+    for port in ["MONMON_TEST_KAFKA_TLS", "MONMON_TEST_KAFKA_SASL"] {
+        let options = format!("brokers \"{}\"\ntopic \"{topic}\"", env(port));
+        insta::assert_snapshot!("plaintext_to_a_port_for_tls", refused(&topic, &options).await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_to_a_port_for_plaintext_is_refused() {
+    let topic = topic(1, &[]).await;
+    let options = format!("brokers \"{}\"\ntopic \"{topic}\"\ntls {}", brokers(), ca());
+    insta::assert_snapshot!(refused(&topic, &options).await);
+}
+
+/// What stands in front of a broker that is down may take connections and end them: that is waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_merely_ends_is_no_reason_to_give_up() {
+    let topic = topic(1, &[]).await;
+    for options in ["".to_owned(), format!("tls {}", ca())] {
+        let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = nobody.local_addr().expect("an address");
+        let hangs_up = async {
+            loop {
+                drop(nobody.accept().await);
+            }
+        };
+        let options = format!("brokers \"{address}\"\ntopic \"{topic}\"\n{options}");
+        let run = Run::new().fail_fast();
+        let error = tokio::select! {
+            sink = run.sink(&options) => sink.err().expect("no broker"),
+            () = hangs_up => unreachable!("it goes on for ever"),
+        };
+        assert!(error.is_transient());
+        assert_eq!(error.to_string(), "no kafka broker can be reached");
+        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        assert!(cause.contains("Disconnected"), "{cause}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -101,8 +166,17 @@ async fn logins() {
 async fn a_wrong_password_is_refused() {
     let topic = topic(1, &[]).await;
     for mechanism in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
-        let error = refused(&sasl(&topic, mechanism, "hunter2")).await;
-        assert_eq!(error.to_string(), "the kafka broker refuses the login");
-        assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+        let told = refused(&topic, &sasl(&topic, mechanism, "hunter2")).await;
+        insta::assert_snapshot!(format!("a_wrong_password_by_{mechanism}"), told);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_at_a_port_without_logins_is_refused() {
+    let topic = topic(1, &[]).await;
+    let options = format!(
+        "brokers \"{}\"\ntopic \"{topic}\"\nsasl mechanism=\"PLAIN\" user=\"app\" password=\"hunter2\"",
+        brokers()
+    );
+    insta::assert_snapshot!(refused(&topic, &options).await);
 }

@@ -63,8 +63,9 @@ async fn a_topic_that_is_missing_is_waited_for() {
     assert_eq!(records(&topic).len(), 100);
     let lines = logged(&topic);
     assert!(lines[0].contains("WARN") && lines[0].contains("the topic does not exist; waiting"), "{lines:?}");
-    assert!(lines[1].contains("INFO") && lines[1].contains("kafka works again"), "{lines:?}");
-    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[1].contains("WARN") && lines[1].contains(NO_LETTERS), "{lines:?}");
+    assert!(lines[2].contains("INFO") && lines[2].contains("kafka works again"), "{lines:?}");
+    assert_eq!(lines.len(), 3, "{lines:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -73,6 +74,37 @@ async fn a_topic_that_is_missing_ends_the_start_when_nobody_waits() {
     let error = Run::new().fail_fast().sink(&options(&topic)).await.err().expect("no topic");
     assert!(error.is_transient());
     assert_eq!(error.to_string(), format!("the topic `{topic}` does not exist"));
+}
+
+const NO_LETTERS: &str = "the topic for dead letters does not exist";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_of_dead_letters_that_is_missing_is_told_at_the_start() {
+    let topic = topic(1, &[]).await;
+    RunningSink::start(&options(&topic)).await.finish().await;
+    let lines = logged(&topic);
+    assert_eq!(lines.iter().filter(|line| line.contains(NO_LETTERS)).count(), 1, "{lines:?}");
+
+    // One that is named is meant to be there.
+    let named = format!("{}\ndead-letter-topic \"{topic}.letters\"", options(&topic));
+    let error = Run::new().fail_fast().sink(&named).await.err().expect("no topic");
+    assert!(error.is_transient());
+    assert_eq!(error.to_string(), format!("the topic `{topic}.letters` for dead letters does not exist"));
+    make_topic(&format!("{topic}.letters"), 1, &[]).await;
+    Run::new().fail_fast().sink(&named).await.expect("the sink opens");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_with_one_replica_is_told_once() {
+    let topic = topic(3, &[]).await;
+    make_topic(&format!("{topic}.dead-letter"), 1, &[]).await;
+    let sink = RunningSink::start(&options(&topic)).await;
+    sink.send(items(0..10)).await;
+    sink.finish().await;
+    let lines = logged(&topic);
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    let told = "the topic has one replica: what its broker loses is lost, though it was acknowledged";
+    assert!(lines[0].contains("WARN") && lines[0].contains(told), "{lines:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
