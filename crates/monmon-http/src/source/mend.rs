@@ -1,6 +1,6 @@
 //! A text that is no URL, written as the one that was meant.
 
-use monmon_syntax::nearest;
+use monmon_syntax::{nearest, printable};
 use url::{Host, Url};
 
 /// Ports at which a site is more likely to speak TLS.
@@ -9,7 +9,7 @@ const TLS_PORTS: [u16; 2] = [443, 8443];
 /// The URL that was most likely meant: the scheme put right or put before, its `://` whole, spaces out of the way.
 /// `None` where nothing is near.
 pub(crate) fn mended_url(text: &str, schemes: &[&str]) -> Option<String> {
-    let plain = text.trim();
+    let plain = text.trim_matches(|c: char| c.is_whitespace() || is_unseen(c));
     let (scheme, rest) = split(plain, schemes)?;
     let rest = rest.trim_start_matches(['/', '\\', ':']).replace(char::is_whitespace, "%20");
     let scheme = match scheme {
@@ -18,7 +18,11 @@ pub(crate) fn mended_url(text: &str, schemes: &[&str]) -> Option<String> {
     };
     let mended = format!("{scheme}://{rest}");
     let url = Url::parse(&mended).ok()?;
-    (url.has_host() && mended != text).then_some(mended)
+    (url.has_host() && mended != text && !mended.contains(is_unseen)).then_some(mended)
+}
+
+fn is_unseen(c: char) -> bool {
+    !c.is_ascii_graphic() && printable(c.encode_utf8(&mut [0; 4])) != c.to_string()
 }
 
 /// The scheme, if there is one, and what comes after it. `None` for a scheme that is another altogether.
@@ -86,6 +90,9 @@ mod tests {
             ("192.0.2.1/x", Some("http://192.0.2.1/x")),
             ("[::1]:80/x", Some("http://[::1]:80/x")),
             (" http://x", Some("http://x")),
+            ("\u{200b}http://x\u{feff}", Some("http://x")),
+            ("http://x\u{202e}y", None),
+            ("http//münchen.test/ü", Some("http://münchen.test/ü")),
             ("http://x ", Some("http://x")),
             ("http://x/a b", Some("http://x/a%20b")),
             ("http://x/", None),
