@@ -11,6 +11,7 @@ mod measurement;
 mod outcome;
 mod rejected;
 mod status;
+mod twin;
 pub mod wire;
 
 pub use check::{Check, Labels, Prober};
@@ -21,3 +22,4 @@ pub use measurement::{Certificate, Hop, Measurement, Reason, Timings, Tls};
 pub use outcome::Outcome;
 pub use rejected::{Origin, Rejected, RejectedReason};
 pub use status::CheckState;
+pub use twin::Twin;

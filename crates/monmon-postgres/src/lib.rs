@@ -15,6 +15,7 @@ mod sink;
 mod status;
 mod target;
 mod tls;
+mod twins;
 mod write;
 mod writer;
 

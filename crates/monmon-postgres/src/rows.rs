@@ -10,7 +10,48 @@ const FIRST_YEAR: Timestamp = Timestamp::constant(-62_135_596_800, 0);
 /// The parameters of one statement.
 pub(crate) type Parameters<'a> = Vec<&'a (dyn ToSql + Sync)>;
 
-/// Declares a table's columns once: the arrays, and the statement that stores them.
+/// A table's columns, from which its statements are made.
+pub(crate) struct Columns {
+    table: &'static str,
+    pub(crate) names_and_types: &'static [(&'static str, &'static str)],
+}
+
+impl Columns {
+    /// `INSERT` of all rows in their order; what is there already stays as it is. The first array is parameter `first`.
+    pub(crate) fn insert(&self, first: usize, condition: &str) -> String {
+        let names = self.names();
+        let picked: Vec<String> = self.names_and_types.iter().map(|(name, sql)| picked(name, sql)).collect();
+        format!(
+            "INSERT INTO {} ({names}) SELECT {} FROM unnest({}) AS r({names}) {condition} ON CONFLICT DO NOTHING",
+            self.table,
+            picked.join(", "),
+            self.arrays(first),
+        )
+    }
+
+    pub(crate) fn names(&self) -> String {
+        let names: Vec<String> = self.names_and_types.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+        names.join(", ")
+    }
+
+    pub(crate) fn arrays(&self, first: usize) -> String {
+        let arrays: Vec<String> =
+            self.names_and_types.iter().zip(first..).map(|((_, sql), at)| array(at, sql)).collect();
+        arrays.join(", ")
+    }
+}
+
+/// A json array is one of texts, parsed by the server: the driver would else parse it here only to write it.
+fn array(at: usize, sql: &str) -> String {
+    format!("${at}::{}[]", if sql == "jsonb" { "text" } else { sql })
+}
+
+/// A column of the arrays as the table holds it.
+pub(crate) fn picked(name: &str, sql: &str) -> String {
+    format!("r.\"{name}\"{}", if sql == "jsonb" { "::jsonb" } else { "" })
+}
+
+/// Declares a table's columns once: the arrays, and what statements are made of.
 macro_rules! columns {
     ($(#[doc = $doc:literal])* $name:ident in $table:literal { $($column:ident $text:literal $sql:literal: $type:ty,)* }) => {
         $(#[doc = $doc])*
@@ -18,22 +59,7 @@ macro_rules! columns {
         pub(crate) struct $name<'a> { $(pub(crate) $column: Vec<$type>,)* _text: std::marker::PhantomData<&'a str> }
 
         impl $name<'_> {
-            /// `INSERT` of all rows in their order; what is there already stays as it is.
-            pub(crate) fn statement() -> String {
-                let columns: &[(&str, &str)] = &[$(($text, $sql),)*];
-                let names: Vec<String> = columns.iter().map(|(name, _)| format!("\"{name}\"")).collect();
-                // A json array of texts is parsed by the server: the driver would else parse it here only to write it.
-                let arrays: Vec<String> = columns.iter().enumerate().map(|(at, (_, sql))| {
-                    format!("${}::{}[]", at + 1, if *sql == "jsonb" { "text" } else { sql })
-                }).collect();
-                let picked: Vec<String> = columns.iter().map(|(name, sql)| {
-                    format!("\"{name}\"{}", if *sql == "jsonb" { "::jsonb" } else { "" })
-                }).collect();
-                format!(
-                    "INSERT INTO {} ({}) SELECT {} FROM unnest({}) AS r({}) ON CONFLICT DO NOTHING",
-                    $table, names.join(", "), picked.join(", "), arrays.join(", "), names.join(", "),
-                )
-            }
+            pub(crate) const COLUMNS: Columns = Columns { table: $table, names_and_types: &[$(($text, $sql),)*] };
 
             pub(crate) fn parameters(&self) -> Parameters<'_> {
                 vec![$(&self.$column as &(dyn ToSql + Sync),)*]

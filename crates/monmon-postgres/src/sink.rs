@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use monmon_stage::{Batch, Gather, Inlet, Sink, StageContext, StageError};
+use monmon_stage::{Batch, Gather, Inlet, Sink, StageContext, StageError, TwinLog};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
@@ -29,8 +29,8 @@ pub(crate) struct PostgresSink {
 
 impl PostgresSink {
     pub(crate) fn new(target: Target, settings: Settings, context: StageContext) -> PostgresSink {
-        let waiting = AtomicBool::new(false);
-        PostgresSink { shared: Arc::new(Shared { target, settings, context, waiting }) }
+        let (waiting, twin_log) = (AtomicBool::new(false), TwinLog::default());
+        PostgresSink { shared: Arc::new(Shared { target, settings, context, waiting, twin_log }) }
     }
 }
 

@@ -9,9 +9,9 @@
 //! (one connection each), this 122,000 over one connection and 162,000 over two, which is what the sink uses if nothing
 //! else is said; three or batches of 5,000 rows gained nothing.
 //!
-//! What is there already stays: of two rows with one id the first wins and the second is counted as a duplicate, without
-//! a look at its content. Ids are made of what makes a measurement unique, so other content under the same id is a
-//! prober's fault that costs one comparison of every replayed row to find; the audit finds it by the sequence.
+//! What is there already stays, whole: of two measurements with one id the first wins, and matches are stored only with
+//! the measurement that they came with. How many were new is the server's own count, so that a batch of new rows pays
+//! nothing for the question what the others are; `twins.rs` asks it for the batches in which there are such.
 
 use futures_util::future::{join, join_all};
 use tokio_postgres::types::ToSql;
@@ -33,9 +33,17 @@ pub(crate) struct Rows<'a> {
 /// The inserts, prepared once for a connection.
 pub(crate) struct Statements {
     measurements: Statement,
-    matches: Statement,
+    measurements_with_matches: Statement,
     dead_letters: Statement,
+    pub(crate) twins: Statement,
     upserts: Vec<Statement>,
+}
+
+/// How many rows of a batch were new.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct New {
+    pub(crate) measurements: u64,
+    pub(crate) dead_letters: u64,
 }
 
 impl Statements {
@@ -48,11 +56,21 @@ impl Statements {
         }
         Ok(Statements {
             upserts,
-            measurements: prepare(MeasurementRows::statement()).await?,
-            matches: prepare(MatchRows::statement()).await?,
-            dead_letters: prepare(DeadLetterRows::statement()).await?,
+            measurements: prepare(MeasurementRows::COLUMNS.insert(1, "")).await?,
+            measurements_with_matches: prepare(with_matches()).await?,
+            dead_letters: prepare(DeadLetterRows::COLUMNS.insert(1, "")).await?,
+            twins: prepare(crate::twins::statement()).await?,
         })
     }
+}
+
+/// Both inserts in one statement. Of a measurement that is there already no match may be stored: it need not be the
+/// same measurement. Gives the number of new measurements.
+fn with_matches() -> String {
+    let measurements = MeasurementRows::COLUMNS.insert(1, "");
+    let first = MeasurementRows::COLUMNS.names_and_types.len() + 1;
+    let matches = MatchRows::COLUMNS.insert(first, "WHERE r.measurement_id IN (SELECT new.id FROM new)");
+    format!("WITH new AS ({measurements} RETURNING id), found AS ({matches}) SELECT count(*) FROM new")
 }
 
 /// Stores all rows or none, and tells how many of them were new. On any error nothing may be taken as stored: the answer
@@ -63,40 +81,49 @@ pub(crate) async fn write(
     rows: &Rows<'_>,
     needed: &Needed<'_>,
     place: &str,
-) -> Result<u64, StoreError> {
+) -> Result<New, StoreError> {
     let client = &connection.client;
     let upserts = needed.upserts();
     let upsert_parameters: Vec<Parameters<'_>> = upserts
         .iter()
         .map(|upsert| upsert.arrays.iter().map(|array| &**array as &(dyn ToSql + Sync)).collect())
         .collect();
-    let measurements = rows.measurements.parameters();
-    let matches = rows.matches.parameters();
-    let dead_letters = rows.dead_letters.parameters();
-    let mut inserts = Vec::new();
-    if !rows.measurements.is_empty() {
-        inserts.push(client.execute(&statements.measurements, &measurements));
-    }
-    if !rows.dead_letters.is_empty() {
-        inserts.push(client.execute(&statements.dead_letters, &dead_letters));
-    }
-    // Matches stand and fall with their measurements and are not counted.
-    let counted = inserts.len();
-    if !rows.matches.is_empty() {
-        inserts.push(client.execute(&statements.matches, &matches));
-    }
+    let measurements = measurements(client, statements, rows);
+    let dead_letters = async {
+        match rows.dead_letters.is_empty() {
+            true => Ok(0),
+            false => client.execute(&statements.dead_letters, &rows.dead_letters.parameters()).await,
+        }
+    };
     let upserts = upserts
         .iter()
         .zip(&upsert_parameters)
         .map(|(upsert, parameters)| client.execute(&statements.upserts[upsert.table], parameters));
-    let work = join(join_all(inserts), join_all(upserts));
-    let (begun, ((inserted, upserted), committed)) =
+    let work = join(join(measurements, dead_letters), join_all(upserts));
+    let (begun, (((measurements, dead_letters), upserted), committed)) =
         join(client.batch_execute("BEGIN"), join(work, client.batch_execute("COMMIT"))).await;
     // The first error is the cause; what follows it only says that the transaction is over.
     let sort = |error| StoreError::sort(&error, place);
     begun.map_err(sort)?;
-    let inserted: Vec<u64> = inserted.into_iter().collect::<Result<_, _>>().map_err(sort)?;
+    let new = New { measurements: measurements.map_err(sort)?, dead_letters: dead_letters.map_err(sort)? };
     upserted.into_iter().collect::<Result<Vec<u64>, _>>().map_err(sort)?;
     committed.map_err(sort)?;
-    Ok(inserted.iter().take(counted).sum())
+    Ok(new)
+}
+
+async fn measurements(
+    client: &Client,
+    statements: &Statements,
+    rows: &Rows<'_>,
+) -> Result<u64, tokio_postgres::Error> {
+    if rows.measurements.is_empty() {
+        return Ok(0);
+    }
+    let mut parameters = rows.measurements.parameters();
+    if rows.matches.is_empty() {
+        return client.execute(&statements.measurements, &parameters).await;
+    }
+    parameters.extend(rows.matches.parameters());
+    let row = client.query_one(&statements.measurements_with_matches, &parameters).await?;
+    row.try_get::<_, i64>(0).map(i64::unsigned_abs)
 }

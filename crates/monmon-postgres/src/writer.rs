@@ -1,11 +1,12 @@
 //! A writer: one connection, and what to do when the store says no.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use monmon_model::RejectedReason;
-use monmon_stage::{Backoff, Batch, Envelope, Item, StageContext, StageError};
+use monmon_stage::{Backoff, Batch, Envelope, Item, StageContext, StageError, StoredTwin, TwinLog, Twins};
 use tracing::{info, warn};
 
 use crate::connect::{Connection, Timeouts, open_session};
@@ -16,7 +17,8 @@ use crate::reference::{Needed, Remembered};
 use crate::rows::misfit;
 use crate::sink::Settings;
 use crate::target::Target;
-use crate::write::{Rows, Statements, write};
+use crate::twins::{TwinRows, differing};
+use crate::write::{New, Rows, Statements, write};
 
 /// What the client allows beyond the server's own bound on a statement, for a server that does not answer at all.
 const ANSWER_SLACK: Duration = Duration::from_secs(30);
@@ -29,12 +31,28 @@ pub(crate) struct Shared {
     pub(crate) context: StageContext,
     /// Whether the last thing said in the log was that the store can't be reached.
     pub(crate) waiting: AtomicBool,
+    pub(crate) twin_log: TwinLog,
 }
 
 struct Session {
     connection: Connection,
     statements: Statements,
     remembered: Remembered,
+}
+
+/// What became of a batch that the server took.
+enum Written {
+    Stored(Stored),
+    /// One of its rows is at fault.
+    Refused(StoreError),
+}
+
+/// A batch that was committed.
+struct Stored {
+    /// How many of its rows were there already, as they are or otherwise.
+    known: u64,
+    /// Measurements, by their places among the batch's, whose ids have other content in the store.
+    differing: BTreeMap<usize, StoredTwin>,
 }
 
 pub(crate) struct Writer {
@@ -99,7 +117,8 @@ impl Writer {
     pub(crate) async fn store(&mut self, batch: Batch) -> Result<(), StageError> {
         let mut batch = batch;
         self.refuse_misfits(&mut batch);
-        batch.sort_unstable_by_key(|envelope| match &envelope.item {
+        // Of two with one id the first that came is the one to store.
+        batch.sort_by_key(|envelope| match &envelope.item {
             Item::Measurement(measured) => measured.measurement.id,
             Item::Rejected(rejected) => rejected.id,
         });
@@ -108,14 +127,22 @@ impl Writer {
         let mut buried = 0;
         while let Some(mut batch) = open.pop() {
             match self.write_until_done(&batch).await? {
-                None => self.deliver(batch),
-                Some(refusal) if batch.len() > 1 => {
+                Written::Stored(stored) => {
+                    let letters = self.set_apart(&mut batch, &stored.differing);
+                    let duplicates = stored.known.saturating_sub(letters.len() as u64);
+                    self.shared.context.counters.add_duplicates(duplicates);
+                    self.deliver(batch);
+                    if !letters.is_empty() {
+                        open.push(letters);
+                    }
+                }
+                Written::Refused(refusal) if batch.len() > 1 => {
                     let later = batch.split_off(batch.len() / 2);
                     open.push(later);
                     open.push(batch);
                     tracing::debug!(%refusal, "halving a batch");
                 }
-                Some(refusal) => {
+                Written::Refused(refusal) => {
                     bury(&mut batch, &refusal)?;
                     buried += 1;
                     open.push(batch);
@@ -138,28 +165,55 @@ impl Writer {
         }
     }
 
-    /// Tries until the batch is stored (`None`) or the server says that one of its rows is at fault.
-    async fn write_until_done(&mut self, batch: &[Envelope]) -> Result<Option<StoreError>, StageError> {
+    /// Takes out of a stored batch the measurements whose ids have other content in the store, as dead letters.
+    fn set_apart(&self, batch: &mut Batch, differing: &BTreeMap<usize, StoredTwin>) -> Batch {
+        if differing.is_empty() {
+            return Batch::new();
+        }
+        let mut twins = Twins::default();
+        let mut letters = Batch::new();
+        let mut stored = Batch::with_capacity(batch.len());
+        let mut place = 0;
+        for mut envelope in batch.drain(..) {
+            let Item::Measurement(measured) = &envelope.item else {
+                stored.push(envelope);
+                continue;
+            };
+            let letter = differing.get(&place).and_then(|twin| twins.meet(measured, twin));
+            place += 1;
+            match letter {
+                Some(letter) => {
+                    envelope.item = Item::Rejected(Box::new(letter));
+                    letters.push(envelope);
+                }
+                None => stored.push(envelope),
+            }
+        }
+        *batch = stored;
+        self.shared.twin_log.tell(&self.shared.context.stage, &twins);
+        letters
+    }
+
+    /// Tries until the batch is stored or the server says that one of its rows is at fault.
+    async fn write_until_done(&mut self, batch: &[Envelope]) -> Result<Written, StageError> {
         let mut partitions_made_anew = false;
         loop {
             let error = match self.try_write(batch).await {
-                Ok(new) => {
-                    let duplicates = (batch.len() as u64).saturating_sub(new);
-                    self.shared.context.counters.add_duplicates(duplicates);
+                Ok(stored) => {
                     self.backoff.reset();
                     self.shared.say_back();
-                    return Ok(None);
+                    return Ok(Written::Stored(stored));
                 }
                 Err(error) => error,
             };
             match error {
-                StoreError::Row(_) => return Ok(Some(error)),
+                StoreError::Row(_) => return Ok(Written::Refused(error)),
                 // Someone dropped a partition that was known to be there.
                 StoreError::Partition(_) if !partitions_made_anew => {
                     partitions_made_anew = true;
                     self.days.forget();
                 }
-                StoreError::Partition(_) => return Ok(Some(error)),
+                StoreError::Partition(_) => return Ok(Written::Refused(error)),
                 // The login worked once: a password or a certificate is being changed, and will be right again.
                 StoreError::Unreachable { .. } | StoreError::Credentials { .. } | StoreError::Tls(_) => {
                     // Whatever the session was in the middle of, a new one begins clean.
@@ -171,17 +225,24 @@ impl Writer {
         }
     }
 
-    async fn try_write(&mut self, batch: &[Envelope]) -> Result<u64, StoreError> {
+    /// Stores what is new of the batch, and tells which measurements have their ids in the store with other content.
+    async fn try_write(&mut self, batch: &[Envelope]) -> Result<Stored, StoreError> {
         self.connect().await?;
         let Writer { shared, session, days, .. } = self;
         let session = session.as_mut().expect("connect gives a session or an error");
         let place = shared.target.place();
         let mut rows = Rows::default();
         let mut needed = Needed::default();
+        let mut measurements = 0;
         for envelope in batch {
             match &envelope.item {
                 Item::Measurement(measured) => {
+                    measurements += 1;
                     let measurement = &*measured.measurement;
+                    if rows.measurements.id.last() == Some(&measurement.id) {
+                        // Only the first of one id is for the table, and only its matches.
+                        continue;
+                    }
                     let (definition_id, tls_id) = session.remembered.refer(measurement, &mut needed);
                     rows.measurements.push(measurement, definition_id, tls_id);
                     for found in &measurement.matches {
@@ -193,16 +254,22 @@ impl Writer {
         }
         let bound = shared.settings.statement_timeout + ANSWER_SLACK;
         let times = rows.measurements.scheduled_at.iter().copied();
+        let Session { connection, statements, remembered } = session;
         let work = async {
-            days.ensure(&session.connection, times, place).await?;
-            write(&session.connection, &session.statements, &rows, &needed, place).await
+            days.ensure(connection, times, place).await?;
+            let New { measurements: new, dead_letters } =
+                write(connection, statements, &rows, &needed, place).await?;
+            remembered.commit(&needed);
+            let differing = match measurements > new {
+                true => differing(connection, statements, &twin_rows(remembered, batch), place).await?,
+                false => BTreeMap::new(),
+            };
+            Ok(Stored { known: (batch.len() as u64).saturating_sub(new + dead_letters), differing })
         };
-        let new = tokio::time::timeout(bound, work).await.map_err(|_| StoreError::Unreachable {
+        tokio::time::timeout(bound, work).await.map_err(|_| StoreError::Unreachable {
             place: place.to_owned(),
             message: format!("no answer within {bound:?}"),
-        })??;
-        session.remembered.commit(&needed);
-        Ok(new)
+        })?
     }
 
     async fn connect(&mut self) -> Result<(), StoreError> {
@@ -252,6 +319,21 @@ impl Writer {
             }
         }
     }
+}
+
+/// The measurements of a stored batch, in its order.
+fn twin_rows<'a>(remembered: &mut Remembered, batch: &'a [Envelope]) -> TwinRows<'a> {
+    let mut rows = TwinRows::default();
+    // What they refer to stands in the store, or is only theirs who will not be stored.
+    let mut unneeded = Needed::default();
+    for envelope in batch {
+        if let Item::Measurement(measured) = &envelope.item {
+            let measurement = &*measured.measurement;
+            let (definition_id, tls_id) = remembered.refer(measurement, &mut unneeded);
+            rows.push(measurement, definition_id, tls_id);
+        }
+    }
+    rows
 }
 
 /// Puts the row that the store refused among the dead letters, with the server's words.

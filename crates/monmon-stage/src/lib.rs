@@ -15,6 +15,7 @@ mod kind;
 pub mod matching;
 mod memory;
 mod page;
+mod twins;
 
 pub use ack::{Ack, AckTracker};
 pub use backoff::Backoff;
@@ -30,3 +31,4 @@ pub use kind::{
 };
 pub use memory::Memory;
 pub use page::{Page, PageBudget, PageHold};
+pub use twins::{StoredTwin, TwinLog, Twins};

@@ -7,4 +7,5 @@ mod faults;
 mod schema;
 mod stored;
 mod tls;
+mod twins;
 mod views;

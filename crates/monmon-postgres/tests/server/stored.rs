@@ -104,30 +104,6 @@ async fn definitions_are_kept_over_time_and_an_old_one_does_not_come_back() {
 }
 
 #[tokio::test]
-async fn the_first_of_one_id_stays_and_the_others_are_counted() {
-    let place = Store::migrated().await;
-    let check = check("docs", 1_000_000);
-    let rows = series(&check, 3_000);
-    let mut other = rows[7].clone();
-    other.status = Some(500);
-    let mut batch = rows.clone();
-    batch.push(rows[7].clone());
-    let counters = store(&place, batch).await;
-    assert_eq!(counters.counts().duplicates, 1, "twice in one run");
-    let counters = store(&place, vec![other.clone(), rows[8].clone(), rows[8].clone()]).await;
-    assert_eq!(counters.counts().duplicates, 3, "there already");
-    assert_eq!(place.count("monmon_measurement").await, 3_000);
-    let status: i16 = place
-        .client
-        .query_one("SELECT status FROM monmon_measurement WHERE id = $1", &[&other.id])
-        .await
-        .expect("one")
-        .get(0);
-    assert_eq!(status, 200);
-    place.gone().await;
-}
-
-#[tokio::test]
 async fn a_poisoned_row_goes_to_the_dead_letters_alone() {
     let place = Store::migrated().await;
     let docs = check("docs", 1_000_000);

@@ -1,0 +1,111 @@
+//! Measurements whose ids are stored already: what of them is other than what is stored.
+//!
+//! Asked after a batch of which fewer rows were new than were sent, over all of it: what was stored just now is equal to
+//! itself, so nobody needs to know which rows were the new ones. The server compares what the arrays hold with its rows,
+//! in the types of its columns, so that an instant is compared to the microsecond and JSON by its content, however often
+//! a message was written and read on its way. Compared are all columns of `monmon_measurement` (the definition's and the
+//! TLS facts' ids are made of their content, so labels and certificates are among them), the matches, and the prober,
+//! which the boot tells. Not compared: the prober's name and location, which its row has as they were last told.
+
+use std::collections::BTreeMap;
+
+use monmon_model::{Measurement, match_id};
+use monmon_stage::StoredTwin;
+use serde_json::{Value, json};
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use crate::connect::Connection;
+use crate::error::StoreError;
+use crate::rows::{MeasurementRows, Parameters, picked};
+use crate::write::Statements;
+
+/// All measurements of a batch, also those that have their ids in common.
+#[derive(Default)]
+pub(crate) struct TwinRows<'a> {
+    measurements: MeasurementRows<'a>,
+    prober_id: Vec<Uuid>,
+    matches: Vec<String>,
+}
+
+impl<'a> TwinRows<'a> {
+    pub(crate) fn push(&mut self, measurement: &'a Measurement, definition_id: Uuid, tls_id: Option<Uuid>) {
+        self.measurements.push(measurement, definition_id, tls_id);
+        self.prober_id.push(measurement.prober.id);
+        self.matches.push(matches(measurement));
+    }
+
+    fn parameters(&self) -> Parameters<'_> {
+        let mut parameters = self.measurements.parameters();
+        parameters.push(&self.prober_id as &(dyn ToSql + Sync));
+        parameters.push(&self.matches);
+        parameters
+    }
+}
+
+/// The matches in the order of their ids, as the statement makes them of the stored ones. Of two with one id the first
+/// is stored.
+fn matches(measurement: &Measurement) -> String {
+    let mut matches: BTreeMap<Uuid, Value> = BTreeMap::new();
+    for found in &measurement.matches {
+        let id = match_id(measurement.id, measurement.scheduled_at, &found.stage, &found.name);
+        let values = (!found.values.is_empty()).then_some(&found.values);
+        matches.entry(id).or_insert_with(|| {
+            json!([found.stage, found.name, found.kind, found.status, found.found, found.message, values])
+        });
+    }
+    Value::from_iter(matches.into_values()).to_string()
+}
+
+/// Gives the place in the batch, the stored boot and the names of what differs, of each row of which anything does.
+pub(crate) fn statement() -> String {
+    let columns = MeasurementRows::COLUMNS;
+    let (names, arrays, count) = (columns.names(), columns.arrays(1), columns.names_and_types.len());
+    let differing: Vec<String> = columns
+        .names_and_types
+        .iter()
+        .map(|(name, sql)| {
+            format!("CASE WHEN m.\"{name}\" IS DISTINCT FROM {} THEN '{name}' END", picked(name, sql))
+        })
+        .collect();
+    // A match has the millisecond of its measurement in its id: without the bounds every day would be looked into.
+    format!(
+        "SELECT t.place, t.boot_id, t.differing FROM (
+             SELECT r.place, m.boot_id, concat_ws(' ', {},
+                    CASE WHEN b.prober_id IS DISTINCT FROM r.prober_id THEN 'prober_id' END,
+                    CASE WHEN r.matches::jsonb <> (
+                        SELECT coalesce(jsonb_agg(jsonb_build_array(x.stage, x.name, x.kind, x.status, x.found, x.message,
+                                                                    x.values) ORDER BY x.id), '[]')
+                        FROM monmon_match AS x
+                        WHERE x.measurement_id = m.id AND x.id >= monmon_uuid_floor(m.scheduled_at)
+                          AND x.id < monmon_uuid_floor(m.scheduled_at + interval '1 millisecond')
+                    ) THEN 'matches' END) AS differing
+             FROM unnest({arrays}, ${}::uuid[], ${}::text[]) WITH ORDINALITY AS r({names}, prober_id, matches, place)
+             JOIN monmon_measurement AS m ON m.id = r.id
+             LEFT JOIN monmon_boot AS b ON b.id = m.boot_id
+         ) AS t
+         WHERE t.differing <> ''
+         ORDER BY t.place",
+        differing.join(", "),
+        count + 1,
+        count + 2,
+    )
+}
+
+/// What of these rows is other than what is stored, by their places from 0. Never more than there are rows.
+pub(crate) async fn differing(
+    connection: &Connection,
+    statements: &Statements,
+    rows: &TwinRows<'_>,
+    place: &str,
+) -> Result<BTreeMap<usize, StoredTwin>, StoreError> {
+    let sort = |error| StoreError::sort(&error, place);
+    let mut twins = BTreeMap::new();
+    for row in connection.client.query(&statements.twins, &rows.parameters()).await.map_err(sort)? {
+        let at: i64 = row.try_get(0).map_err(sort)?;
+        let twin =
+            StoredTwin { boot_id: row.try_get(1).map_err(sort)?, differing: row.try_get(2).map_err(sort)? };
+        twins.insert(usize::try_from(at - 1).unwrap_or(usize::MAX), twin);
+    }
+    Ok(twins)
+}
