@@ -8,6 +8,7 @@ mod rows;
 mod sink;
 mod status;
 mod store;
+mod twins;
 
 pub use database::migrate;
 pub use error::{StoreError, StoreErrorKind};

@@ -1,21 +1,57 @@
 //! Measurements, matches and dead letters as rows.
 
+use std::sync::LazyLock;
+
 use jiff::Timestamp;
 use monmon_model::{Match, Measurement, Rejected, match_id};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, ToSql, params};
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::reference::References;
 
-const MEASUREMENT: &str = "INSERT INTO monmon_measurement \
-        (id, check_id, definition_id, boot_id, scheduled_at, started_at, seq, body_bytes, total_us, dns_us, \
-         connect_us, tls_us, wait_us, transfer_us, attempt, status, body_truncated, outcome, http_version, \
-         remote_addr, tls_id, method, url, reason_kind, reason_name, reason_message, error_kind, error_phase, \
-         error_message, redirects) \
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, \
-        ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30) \
-    ON CONFLICT DO NOTHING";
+/// What is compared of two measurements with one id is all of these but the id, and the prober.
+pub(crate) const MEASUREMENT_COLUMNS: [&str; 30] = [
+    "id",
+    "check_id",
+    "definition_id",
+    "boot_id",
+    "scheduled_at",
+    "started_at",
+    "seq",
+    "body_bytes",
+    "total_us",
+    "dns_us",
+    "connect_us",
+    "tls_us",
+    "wait_us",
+    "transfer_us",
+    "attempt",
+    "status",
+    "body_truncated",
+    "outcome",
+    "http_version",
+    "remote_addr",
+    "tls_id",
+    "method",
+    "url",
+    "reason_kind",
+    "reason_name",
+    "reason_message",
+    "error_kind",
+    "error_phase",
+    "error_message",
+    "redirects",
+];
+
+static MEASUREMENT: LazyLock<String> = LazyLock::new(|| {
+    let places: Vec<String> = (1..=MEASUREMENT_COLUMNS.len()).map(|at| format!("?{at}")).collect();
+    format!(
+        "INSERT INTO monmon_measurement ({}) VALUES ({}) ON CONFLICT DO NOTHING",
+        MEASUREMENT_COLUMNS.join(", "),
+        places.join(", ")
+    )
+});
 
 const MATCH: &str = "INSERT INTO monmon_match \
         (id, measurement_id, name, stage, kind, status, found, message, \"values\") \
@@ -31,14 +67,31 @@ pub(crate) fn put_measurement(
     measurement: &Measurement,
     references: &References,
 ) -> rusqlite::Result<bool> {
+    let added =
+        with_row(measurement, references, |row| connection.prepare_cached(&MEASUREMENT)?.execute(row))?;
+    if added == 0 {
+        return Ok(false);
+    }
+    let id = id_text(measurement.id);
+    for found in &measurement.matches {
+        put_match(connection, measurement, &id, found)?;
+    }
+    Ok(true)
+}
+
+/// A measurement as the values of [`MEASUREMENT_COLUMNS`].
+pub(crate) fn with_row<T>(
+    measurement: &Measurement,
+    references: &References,
+    job: impl FnOnce(&[&dyn ToSql]) -> T,
+) -> T {
     let check = &measurement.check;
     let timings = &measurement.timings;
     let reason = measurement.reason.as_ref();
     let error = measurement.error.as_ref();
     let said = error.map(|error| error.message.as_str());
-    let id = id_text(measurement.id);
-    let added = connection.prepare_cached(MEASUREMENT)?.execute(params![
-        id,
+    job(params![
+        id_text(measurement.id),
         id_text(check.id),
         id_text(references.definition),
         id_text(measurement.prober.boot),
@@ -68,14 +121,7 @@ pub(crate) fn put_measurement(
         error.map(|error| error.phase.as_str()),
         said,
         (!measurement.redirects.is_empty()).then(|| json_text(&measurement.redirects)),
-    ])?;
-    if added == 0 {
-        return Ok(false);
-    }
-    for found in &measurement.matches {
-        put_match(connection, measurement, &id, found)?;
-    }
-    Ok(true)
+    ])
 }
 
 fn put_match(
@@ -140,6 +186,6 @@ pub(crate) fn instant(at: Timestamp) -> String {
     format!("{at:.6}")
 }
 
-fn json_text<T: Serialize>(value: &T) -> String {
+pub(crate) fn json_text<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("the model's types have string keys only")
 }

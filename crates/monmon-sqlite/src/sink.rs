@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use monmon_stage::{Backoff, Batch, Gather, Inlet, Sink, StageContext, StageError};
+use monmon_stage::{Backoff, Batch, Gather, Inlet, Sink, StageContext, StageError, TwinLog};
 use tokio::task::JoinError;
 use tokio::time::sleep;
 use tracing::{info, warn};
@@ -28,6 +28,7 @@ pub(crate) struct SqliteSink {
     backoff: Backoff,
     /// Whether the last try failed and this was said.
     troubled: bool,
+    twin_log: TwinLog,
 }
 
 impl SqliteSink {
@@ -43,7 +44,10 @@ impl SqliteSink {
             let (path, synchronous) = (path.clone(), settings.synchronous);
             let opened = tokio::task::spawn_blocking(move || Store::open(path, synchronous)).await;
             match opened.map_err(ended)? {
-                Ok(store) => return Ok(SqliteSink { store, settings, context, backoff, troubled }),
+                Ok(store) => {
+                    let twin_log = TwinLog::default();
+                    return Ok(SqliteSink { store, settings, context, backoff, troubled, twin_log });
+                }
                 Err(error) if error.is_transient() && !context.fail_fast => {
                     report(&context, &error, &mut troubled);
                     let wait = backoff.wait();
@@ -60,7 +64,7 @@ impl SqliteSink {
     /// Stores a batch, however long it takes. Cancelling this fails the acks, since it drops them.
     async fn store(mut self, mut batch: Batch) -> Result<SqliteSink, StageError> {
         loop {
-            let SqliteSink { mut store, settings, context, mut backoff, mut troubled } = self;
+            let SqliteSink { mut store, settings, context, mut backoff, mut troubled, twin_log } = self;
             let writing = tokio::task::spawn_blocking(move || {
                 let written = store.write(&batch);
                 (store, batch, written)
@@ -72,9 +76,10 @@ impl SqliteSink {
                     if troubled {
                         info!(stage = %context.stage, "the database takes measurements again");
                     }
-                    deliver(&context, tally, batch);
+                    twin_log.tell(&context.stage, &tally.twins);
+                    deliver(&context, &tally, batch);
                     backoff.reset();
-                    return Ok(SqliteSink { store, settings, context, backoff, troubled: false });
+                    return Ok(SqliteSink { store, settings, context, backoff, troubled: false, twin_log });
                 }
                 // A path that could be opened before may be so again.
                 Err(error) if error.is_transient() || error.kind() == StoreErrorKind::CannotOpen => {
@@ -87,7 +92,7 @@ impl SqliteSink {
                     return Err(error.into());
                 }
             }
-            self = SqliteSink { store, settings, context, backoff, troubled };
+            self = SqliteSink { store, settings, context, backoff, troubled, twin_log };
         }
     }
 }
@@ -106,7 +111,7 @@ impl Sink for SqliteSink {
     }
 }
 
-fn deliver(context: &StageContext, tally: Tally, batch: Batch) {
+fn deliver(context: &StageContext, tally: &Tally, batch: Batch) {
     let counters = &context.counters;
     counters.add_delivered(batch.len() as u64);
     counters.add_duplicates(tally.duplicates);

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use monmon_model::RejectedReason;
-use monmon_stage::{Envelope, Item, Measured};
+use monmon_stage::{Envelope, Item, Measured, Twins};
 use rusqlite::{Connection, TransactionBehavior};
 
 use crate::database::{Database, Synchronous};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::reference::Remembered;
 use crate::rows::{misfit, put_dead_letter, put_measurement};
+use crate::twins::differing;
 
 /// Writes to one file, which it opens again where that may help.
 pub(crate) struct Store {
@@ -20,10 +21,11 @@ pub(crate) struct Store {
 }
 
 /// What became of a batch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) duplicates: u64,
     pub(crate) rejected: u64,
+    pub(crate) twins: Twins,
 }
 
 /// How a batch is written.
@@ -122,11 +124,19 @@ fn put(
     if care == Care::EachApart {
         connection.execute_batch("SAVEPOINT item")?;
     }
-    let stored = remembered
-        .store(connection, measurement)
-        .and_then(|references| put_measurement(connection, measurement, &references));
+    let stored = remembered.store(connection, measurement).and_then(|references| {
+        let new = put_measurement(connection, measurement, &references)?;
+        if new { Ok(None) } else { differing(connection, measurement, &references).map(Some) }
+    });
     match stored {
-        Ok(new) => tally.duplicates += u64::from(!new),
+        Ok(None) => {}
+        Ok(Some(twin)) => match tally.twins.meet(measured, &twin) {
+            None => tally.duplicates += 1,
+            Some(letter) => {
+                put_dead_letter(connection, &letter)?;
+                tally.rejected += 1;
+            }
+        },
         Err(error) if care == Care::EachApart && is_refusal(&error) => {
             connection.execute_batch("ROLLBACK TO item")?;
             *remembered = Remembered::default();

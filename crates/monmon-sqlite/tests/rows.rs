@@ -9,7 +9,7 @@ use monmon_model::{
     Certificate, Failure, FailureKind, Hop, Match, MatchStatus, Measurement, Origin, Outcome, Phase,
     Rejected, RejectedReason, Timings, Tls, wire,
 };
-use monmon_stage::Envelope;
+use monmon_stage::{Ack, Envelope, Feed, Place};
 use monmon_testkit::stages::measurement;
 use rusqlite::types::Value;
 use support::Rig;
@@ -170,22 +170,81 @@ async fn a_failure_is_written_once() {
 #[tokio::test]
 async fn duplicates_are_stored_once_and_counted() {
     let rig = Rig::new();
-    let first = rig.store(vec![rig.batch("docs", [1, 2])]).await;
-    first.ended.expect("stored");
-    let mut other = measurement("docs", 2);
-    other.outcome = Outcome::Up;
-    // Twice in one batch, again after a new start, and once with other content: the first stays.
+    let stored = [full(), measurement("docs", 2)];
+    let first = stored.iter().zip(1..).map(|(one, token)| rig.envelope(token, one.clone())).collect();
+    rig.store(vec![first]).await.ended.expect("stored");
+    let redelivered = |measurement: &Measurement| {
+        let mut bytes = Vec::new();
+        wire::encode(measurement, &mut bytes);
+        wire::decode(&bytes).expect("a measurement")
+    };
+    // Again after a new start, and twice in one batch.
     let again = vec![vec![
-        rig.envelope(11, other),
-        rig.envelope(12, measurement("docs", 3)),
+        rig.envelope(11, redelivered(&stored[0])),
+        rig.envelope(12, redelivered(&stored[1])),
         rig.envelope(13, measurement("docs", 3)),
+        rig.envelope(14, measurement("docs", 3)),
     ]];
     let second = rig.store(again).await;
     second.ended.expect("stored");
-    assert_eq!((second.counts.received, second.counts.delivered, second.counts.duplicates), (3, 3, 2));
-    assert_eq!(rig.count("monmon_measurement"), 3);
+    assert_eq!((second.counts.received, second.counts.delivered, second.counts.duplicates), (4, 4, 3));
+    assert_eq!((rig.count("monmon_measurement"), rig.count("monmon_match")), (3, 1));
+    assert_eq!(rig.count("monmon_dead_letter"), 0);
+    assert_eq!(rig.book.delivered(), [1, 2, 11, 12, 13, 14]);
+}
+
+#[tokio::test]
+async fn other_content_under_the_same_id_becomes_a_dead_letter_once() {
+    let rig = Rig::new();
+    let mut other = full();
+    other.status = None;
+    other.tls = None;
+    let mut unmatched = full();
+    unmatched.matches.clear();
+    for round in 0..2 {
+        let feed =
+            Feed { pipeline: "consumer".into(), source: "events".into(), topic: "measurements".to_owned() };
+        let feed = Arc::new(feed);
+        let read = |offset: i64, measurement: &Measurement| {
+            let place = Place { feed: feed.clone(), partition: 3, offset };
+            Envelope::read(measurement.clone(), place, Ack::ignored())
+        };
+        let batch = vec![read(40, &full()), read(41, &other), read(42, &unmatched), read(43, &full())];
+        let ran = rig.store(vec![batch]).await;
+        ran.ended.expect("stored");
+        assert_eq!((ran.counts.delivered, ran.counts.rejected, ran.counts.duplicates), (4, 2, 1 + round));
+        assert_eq!(rig.count("monmon_dead_letter"), 2);
+    }
+    assert_eq!((rig.count("monmon_measurement"), rig.count("monmon_match")), (1, 1));
+    let query = "SELECT reason, message, pipeline, source, topic, kafka_partition, bytes FROM monmon_dead_letter \
+        WHERE kafka_offset = 41";
+    let message = format!("id {} is stored already with other content: status, tls_id", full().id);
+    let mut bytes = Vec::new();
+    wire::encode(&other, &mut bytes);
+    let bytes = format!("{bytes:?}");
+    let expected = ["duplicate_id", &message, "consumer", "events", "measurements", "3", &bytes];
+    assert_eq!(only(&rig, query), expected);
+    let query = "SELECT message FROM monmon_dead_letter WHERE kafka_offset = 42";
+    assert!(only(&rig, query)[0].ends_with("content: matches"));
+}
+
+#[tokio::test]
+async fn a_pipeline_that_runs_twice_fills_no_dead_letters() {
+    let rig = Rig::new();
+    let other = |seq: u64| {
+        let mut other = measurement("docs", seq);
+        Arc::make_mut(&mut other.prober).boot = uuid::Uuid::from_u128(77);
+        other.seq += 40;
+        other.outcome = Outcome::Up;
+        rig.envelope(100 + seq, other)
+    };
+    let mut batch = rig.batch("docs", 1..=50);
+    batch.extend((1..=50).map(other));
+    let ran = rig.store(vec![batch]).await;
+    ran.ended.expect("stored");
+    assert_eq!((ran.counts.duplicates, ran.counts.rejected, ran.counts.delivered), (50, 0, 100));
     assert_eq!(rig.count("monmon_measurement WHERE outcome = 'up'"), 0);
-    assert_eq!(rig.book.delivered(), [1, 2, 11, 12, 13]);
+    assert_eq!(rig.count("monmon_dead_letter"), 0);
 }
 
 #[tokio::test]
