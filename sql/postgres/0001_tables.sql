@@ -165,7 +165,7 @@ BEGIN
         PRIMARY KEY (id)
     ) PARTITION BY RANGE (id);
     COMMENT ON TABLE monmon_measurement IS 'The result of checking once. Immutable. One partition for each UTC day, by the time in the id: say id >= monmon_uuid_floor(now() - interval ''1 day'') to read only what is needed.';
-    COMMENT ON COLUMN monmon_measurement.id IS 'UUIDv7: the slot''s time, and a hash of prober, check, slot and attempt.';
+    COMMENT ON COLUMN monmon_measurement.id IS 'UUIDv7: the slot''s time, and a hash of prober, check, slot and attempt. The first that is stored under an id stays. The same again is not stored; nor is the same slot measured in another boot, by a pipeline that runs twice (a warning says so); anything else that claims the id goes to monmon_dead_letter as duplicate_id.';
     COMMENT ON COLUMN monmon_measurement.check_id IS 'What was checked: monmon_check.id.';
     COMMENT ON COLUMN monmon_measurement.definition_id IS 'How it was checked: monmon_check_definition.id.';
     COMMENT ON COLUMN monmon_measurement.boot_id IS 'Who checked, in which life: monmon_boot.id.';
@@ -237,7 +237,7 @@ BEGIN
     );
     COMMENT ON TABLE monmon_dead_letter IS 'What came in and could not be read or stored, whole, with its reason and origin.';
     COMMENT ON COLUMN monmon_dead_letter.id IS 'UUIDv7 made of origin, reason and bytes, so that reading again meets the same row.';
-    COMMENT ON COLUMN monmon_dead_letter.reason IS 'Why it was not stored: a word of a closed list, such as not_json.';
+    COMMENT ON COLUMN monmon_dead_letter.reason IS 'Why it was not stored: a word of a closed list, such as not_json, or duplicate_id: the id is there already with other content.';
     COMMENT ON COLUMN monmon_dead_letter.message IS 'Why it was not stored, in words.';
     COMMENT ON COLUMN monmon_dead_letter.pipeline IS 'Name of the pipeline that it came through.';
     COMMENT ON COLUMN monmon_dead_letter.source IS 'Name of the source stage that it came from.';

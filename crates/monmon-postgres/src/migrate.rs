@@ -24,6 +24,7 @@ const MIGRATIONS: &[Migration] = migrations! {
     1 "tables" "0001_tables.sql"
     2 "functions" "0002_functions.sql"
     3 "views" "0003_views.sql"
+    4 "uptime" "0004_uptime.sql"
 };
 
 /// A migration that was applied by this call.

@@ -14,8 +14,8 @@ use crate::target::Target;
 /// A table for people, who wait in front of it.
 const TIMEOUTS: Timeouts = Timeouts { statement: Duration::from_secs(60), lock: Duration::from_secs(10) };
 
-/// One pass over the day's measurements, and two looks into the index for each check. A slot whose timeout is not over
-/// is not owed yet.
+/// One pass over the day's measurements, and a few looks into the index for each check. A slot whose timeout is not over
+/// is not owed yet, and nothing is owed of a check that has ended: as `monmon_uptime_day` counts.
 const QUERY: &str = "
     WITH recent AS (
         SELECT m.check_id,
@@ -30,13 +30,12 @@ const QUERY: &str = "
     ),
     stated AS (
         SELECT s.*, c.interval_us,
-               greatest(f.scheduled_at, $1::timestamptz - interval '1 day') AS span_start,
-               $1::timestamptz - c.timeout_us * interval '1 microsecond' AS span_end
+               greatest(d.first_at, $1::timestamptz - interval '1 day') AS span_start,
+               least(d.ended_at, $1::timestamptz - least(c.timeout_us, 86400000000) * interval '1 microsecond')
+                   AS span_end
         FROM monmon_check_state AS s
         JOIN monmon_check AS c ON c.id = s.check_id
-        CROSS JOIN LATERAL (
-            SELECT m.scheduled_at FROM monmon_measurement AS m WHERE m.check_id = c.id ORDER BY m.id LIMIT 1
-        ) AS f
+        JOIN monmon_check_span AS d ON d.check_id = c.id
         WHERE s.measurement_id IS NOT NULL
     )
     SELECT s.check_id, s.pipeline, s.source, s.name, s.url, s.outcome, s.reason_message, s.status, s.scheduled_at,

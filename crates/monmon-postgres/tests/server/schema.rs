@@ -1,6 +1,6 @@
 //! Migrations, by monmon and by psql; the functions over ids; partitions.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use monmon_postgres::migrate;
@@ -13,9 +13,9 @@ async fn migrating_twice_changes_nothing() {
     let store = Store::empty().await;
     let applied = migrate(&store.target()).await.expect("migrated");
     let versions: Vec<i32> = applied.iter().map(|applied| applied.version).collect();
-    assert_eq!(versions, [1, 2, 3]);
+    assert_eq!(versions, [1, 2, 3, 4]);
     assert_eq!(migrate(&store.target()).await.expect("nothing to do"), []);
-    assert_eq!(store.count("monmon_schema_version").await, 3);
+    assert_eq!(store.count("monmon_schema_version").await, 4);
     store.gone().await;
 }
 
@@ -25,26 +25,51 @@ async fn many_migrate_at_once_and_each_step_is_applied_once() {
     let target = store.target();
     let (a, b, c, d) = tokio::join!(migrate(&target), migrate(&target), migrate(&target), migrate(&target));
     let applied: usize = [a, b, c, d].into_iter().map(|applied| applied.expect("migrated").len()).sum();
-    assert_eq!(applied, 3);
+    assert_eq!(applied, 4);
     store.gone().await;
+}
+
+fn files() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sql/postgres");
+    let mut files: Vec<_> =
+        std::fs::read_dir(folder).expect("the folder").map(|entry| entry.expect("a file").path()).collect();
+    files.sort();
+    files
+}
+
+fn psql(store: &Store, file: &Path) {
+    let output = Command::new("psql")
+        .args(["-qX", "-v", "ON_ERROR_STOP=1", "-d", &store.url, "-f"])
+        .arg(file)
+        .output()
+        .expect("psql runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// What an older monmon left, with the view as it was then, is brought up to date by either.
+#[tokio::test]
+async fn an_older_database_is_brought_up_to_date() {
+    for by_psql in [false, true] {
+        let store = Store::empty().await;
+        let files = files();
+        files[..3].iter().for_each(|file| psql(&store, file));
+        let older = "CREATE VIEW monmon_uptime_day AS SELECT id AS check_id FROM monmon_check";
+        store.client.batch_execute(older).await.expect("the view");
+        match by_psql {
+            true => files.iter().for_each(|file| psql(&store, file)),
+            false => assert_eq!(migrate(&store.target()).await.expect("migrated").len(), files.len() - 3),
+        }
+        assert_eq!(store.count("monmon_uptime_day WHERE coverage < 1").await, 0);
+        assert_eq!(migrate(&store.target()).await.expect("nothing to do"), []);
+        store.gone().await;
+    }
 }
 
 #[tokio::test]
 async fn psql_applies_the_files_too() {
     let store = Store::empty().await;
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sql/postgres");
-    let mut files: Vec<_> =
-        std::fs::read_dir(folder).expect("the folder").map(|entry| entry.expect("a file").path()).collect();
-    files.sort();
     for _ in 0..2 {
-        for file in &files {
-            let output = Command::new("psql")
-                .args(["-qX", "-v", "ON_ERROR_STOP=1", "-d", &store.url, "-f"])
-                .arg(file)
-                .output()
-                .expect("psql runs");
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        }
+        files().iter().for_each(|file| psql(&store, file));
     }
     assert_eq!(migrate(&store.target()).await.expect("nothing to do"), []);
     store.gone().await;
@@ -121,7 +146,7 @@ async fn a_missing_schema_is_an_error_that_names_the_command() {
     );
     let (result, _, _) = Running::new(&format!("url \"{}\"\nmigrate #true", store.url)).await.end().await;
     result.expect("migrated by the sink");
-    assert_eq!(store.count("monmon_schema_version").await, 3);
+    assert_eq!(store.count("monmon_schema_version").await, 4);
     store.gone().await;
 }
 

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use monmon_model::{Measurement, Outcome, measurement_id};
+use monmon_model::{Measurement, Outcome, Prober, measurement_id};
 use monmon_postgres::check_states;
 
-use crate::support::{PROBER, Store, check, down, measurement, noon, series, store, unknown};
+use crate::support::{PROBER, Running, Store, check, down, measurement, noon, series, store, unknown};
 
 /// Another try of the same slot.
 fn attempt(mut measurement: Measurement, attempt: u32) -> Measurement {
@@ -34,6 +34,20 @@ async fn days(store: &Store, condition: &str) -> Vec<Day> {
         .collect()
 }
 
+/// The prober began anew at an instant, and measured another check of the source for a long day: what it did not measure
+/// is no longer in its file.
+fn without(removed: &Measurement, at: Timestamp) -> Vec<Measurement> {
+    let other = check("other", 3_600_000_000);
+    let boot = uuid::Uuid::from_u128(removed.prober.boot.as_u128() + 1);
+    let prober = Arc::new(Prober { boot, ..(*removed.prober).clone() });
+    let measured = |hours: u64| {
+        let mut other = measurement(&other, hours + 1, at + Duration::from_secs(3_600 * hours));
+        other.prober = prober.clone();
+        other
+    };
+    [0, 25].map(measured).to_vec()
+}
+
 #[tokio::test]
 async fn uptime_is_told_with_its_coverage() {
     let place = Store::migrated().await;
@@ -49,14 +63,16 @@ async fn uptime_is_told_with_its_coverage() {
         down(&hourly, 6, slot(30)),
         attempt(measurement(&hourly, 7, slot(30)), 2),
     ];
-    store(&place, rows).await;
+    // Taken out of the file at 3:00.
+    let end = without(&rows[0], at("2026-11-22T03:00:00Z"));
+    store(&place, [rows, end].concat()).await;
     let expected: Vec<Day> = vec![
         ("2026-11-20".to_owned(), Some(2.0 / 3.0), Some(0.75), [4, 3, 2, 1, 1]),
         ("2026-11-21".to_owned(), None, Some(0.0), [24, 0, 0, 0, 0]),
         ("2026-11-22".to_owned(), Some(1.0), Some(2.0 / 3.0), [3, 2, 2, 0, 0]),
     ];
-    assert_eq!(days(&place, "").await, expected);
-    assert_eq!(days(&place, "WHERE day = '2026-11-21'").await, expected[1..2]);
+    assert_eq!(days(&place, "WHERE name = 'hourly'").await, expected);
+    assert_eq!(days(&place, "WHERE name = 'hourly' AND day = '2026-11-21'").await, expected[1..2]);
     place.gone().await;
 }
 
@@ -74,8 +90,79 @@ async fn a_changed_interval_changes_what_was_due() {
     rows.extend(
         (0..7).map(|part| measurement(&fast, part + 7, start + Duration::from_secs(21_600 + 600 * part))),
     );
-    store(&place, rows).await;
-    assert_eq!(days(&place, "").await, [("2026-11-23".to_owned(), Some(1.0), Some(1.0), [13, 13, 13, 0, 0])]);
+    let end = without(&rows[0], start + Duration::from_secs(3_600 * 7 + 60));
+    store(&place, [rows, end].concat()).await;
+    let expected = [("2026-11-23".to_owned(), Some(1.0), Some(1.0), [13, 13, 13, 0, 0])];
+    assert_eq!(days(&place, "WHERE name = 'docs'").await, expected);
+    place.gone().await;
+}
+
+async fn database_now(place: &Store) -> Timestamp {
+    place.client.query_one("SELECT now()", &[]).await.expect("a time").get(0)
+}
+
+/// Rows of around the real now, which may be far from the tests' own.
+async fn store_at(place: &Store, now: Timestamp, rows: Vec<Measurement>) {
+    let mut running = Running::at(&format!("url \"{}\"", place.url), false, now).await;
+    let count = rows.len();
+    running.send(rows).await;
+    let (result, delivered, _) = running.end().await;
+    result.expect("stored");
+    assert_eq!((delivered, place.count("monmon_measurement").await), (count, count as i64));
+}
+
+/// Slots lie half an hour off the hour that now is, so that none becomes due while the test runs.
+#[tokio::test]
+async fn silence_lowers_the_coverage_until_now() {
+    let place = Store::migrated().await;
+    let now = database_now(&place).await;
+    let hourly = check("hourly", 3_600_000_000);
+    let ago = |hours: u64| now - Duration::from_secs(3_600 * hours + 1_800);
+    // From 50.5 hours ago to 20.5 hours ago; then the prober died.
+    store_at(&place, now, (20..=50).rev().map(|age| measurement(&hourly, 51 - age, ago(age))).collect())
+        .await;
+    let all = days(&place, "").await;
+    let sum = |at: usize| all.iter().map(|day| day.3[at]).sum::<i64>();
+    assert_eq!((sum(0), sum(1), sum(2)), (51, 31, 31), "{all:?}");
+    assert_eq!(all.last().and_then(|day| day.2).map(|coverage| coverage < 1.0), Some(true), "{all:?}");
+    let states = check_states(&place.target(), now).await.expect("states");
+    assert_eq!((states[0].uptime, states[0].coverage), (Some(1.0), Some(4.0 / 24.0)));
+    place.gone().await;
+}
+
+#[tokio::test]
+async fn a_check_that_was_taken_out_owes_nothing_more() {
+    let place = Store::migrated().await;
+    let now = database_now(&place).await;
+    let hourly = check("hourly", 3_600_000_000);
+    let other = check("other", 3_600_000_000);
+    let ago = |hours: u64| now - Duration::from_secs(3_600 * hours + 1_800);
+    let mut rows: Vec<_> = (10..=15).rev().map(|age| measurement(&hourly, 16 - age, ago(age))).collect();
+    let mut prober = (*rows[0].prober).clone();
+    prober.boot = uuid::Uuid::from_u128(prober.boot.as_u128() + 1);
+    let prober = Arc::new(prober);
+    // The prober was away for two slots, and came back without the check.
+    let anew = |age: u64| {
+        let mut other = measurement(&other, 9 - age, ago(age));
+        other.prober = prober.clone();
+        other
+    };
+    rows.extend((0..=7).rev().map(anew));
+    store_at(&place, now, rows).await;
+    let span =
+        "SELECT name, ended_at FROM monmon_check_span JOIN monmon_check ON id = check_id ORDER BY name";
+    let spans = place.client.query(span, &[]).await.expect("the view");
+    let ended: Vec<Option<Timestamp>> = spans.iter().map(|row| row.get(1)).collect();
+    let micros = |at: Timestamp| Timestamp::from_microsecond(at.as_microsecond()).expect("a time");
+    assert_eq!(ended, [Some(micros(ago(7))), None]);
+    let due = |days: Vec<Day>| {
+        days.iter().map(|day| (day.3[0], day.3[1])).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1))
+    };
+    assert_eq!(due(days(&place, "WHERE name = 'hourly'").await), (8, 6));
+    assert_eq!(due(days(&place, "WHERE name = 'other'").await), (8, 8));
+    let states = check_states(&place.target(), now).await.expect("states");
+    let coverage: Vec<_> = states.iter().map(|state| state.coverage).collect();
+    assert_eq!(coverage, [Some(6.0 / 8.0), Some(1.0)]);
     place.gone().await;
 }
 

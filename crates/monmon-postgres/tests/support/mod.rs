@@ -287,9 +287,13 @@ impl Running {
     }
 
     pub(crate) async fn with(inside: &str, fail_fast: bool) -> Running {
+        Running::at(inside, fail_fast, noon()).await
+    }
+
+    pub(crate) async fn at(inside: &str, fail_fast: bool, now: Timestamp) -> Running {
         let (spec, problems) = spec(inside);
         assert!(!problems.has_errors(), "{problems:?}");
-        let context = context(fail_fast);
+        let context = StageContext { clock: Arc::new(StoppedClock(now)), ..context(fail_fast) };
         let (counters, stop) = (context.counters.clone(), context.stop.clone());
         let OpenStage::Sink(sink) = spec.open(context).await.expect("opened") else { panic!("no sink") };
         let (outlet, inlet) = inlet(4, false);
