@@ -78,7 +78,7 @@ CREATE TABLE IF NOT EXISTS monmon_tls (         -- what TLS handshakes agreed on
 ) STRICT;
 
 CREATE TABLE IF NOT EXISTS monmon_measurement ( -- the result of checking once; immutable
-    id             TEXT NOT NULL PRIMARY KEY,   -- UUIDv7 of the slot
+    id             TEXT NOT NULL PRIMARY KEY,   -- UUIDv7 of the slot; the first that is stored under it stays
     check_id       TEXT NOT NULL,               -- monmon_check.id
     definition_id  TEXT NOT NULL,               -- monmon_check_definition.id
     boot_id        TEXT NOT NULL,               -- monmon_boot.id

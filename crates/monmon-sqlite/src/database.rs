@@ -28,6 +28,7 @@ macro_rules! migrations {
 const MIGRATIONS: &[Migration] = migrations! {
     1 "0001_tables.sql"
     2 "0002_views.sql"
+    3 "0003_uptime.sql"
 };
 
 /// When a commit is on the disk.

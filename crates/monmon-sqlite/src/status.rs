@@ -14,7 +14,7 @@ use crate::rows::instant;
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
-/// One pass over the day's measurements, and two looks into the index for each check. The numbers are those of
+/// One pass over the day's measurements, and a few looks into the index for each check. The numbers are those of
 /// PostgreSQL's percentile_disc: the first time that is not below the share.
 const QUERY: &str = "
     WITH recent AS MATERIALIZED (
@@ -46,11 +46,10 @@ const QUERY: &str = "
         GROUP BY check_id
     )
     SELECT s.check_id, s.pipeline, s.source, s.name, s.url, s.outcome, s.reason_message, s.status, s.scheduled_at,
-           c.interval_us, c.timeout_us, n.up, n.known, n.slots_known, p.p50_us, p.p95_us,
-           (SELECT m.scheduled_at FROM monmon_measurement AS m WHERE m.check_id = s.check_id ORDER BY m.id LIMIT 1)
-               AS first_at
+           c.interval_us, c.timeout_us, n.up, n.known, n.slots_known, p.p50_us, p.p95_us, d.first_at, d.ended_at
     FROM monmon_check_state AS s
     JOIN monmon_check AS c ON c.id = s.check_id
+    JOIN monmon_check_span AS d ON d.check_id = s.check_id
     LEFT JOIN counted AS n ON n.check_id = s.check_id
     LEFT JOIN percentiles AS p ON p.check_id = s.check_id
     WHERE s.measurement_id IS NOT NULL
@@ -80,6 +79,10 @@ fn state(row: &Row<'_>, now: Timestamp) -> rusqlite::Result<CheckState> {
     let due = Watch {
         anchor: scheduled_at,
         first: parsed(row, "first_at")?,
+        ended: match row.get::<_, Option<String>>("ended_at")? {
+            Some(_) => Some(parsed(row, "ended_at")?),
+            None => None,
+        },
         interval_us: count("interval_us")?,
         timeout_us: count("timeout_us")?,
     }
@@ -106,16 +109,19 @@ fn state(row: &Row<'_>, now: Timestamp) -> rusqlite::Result<CheckState> {
 struct Watch {
     anchor: Timestamp,
     first: Timestamp,
+    ended: Option<Timestamp>,
     interval_us: i64,
     timeout_us: i64,
 }
 
 impl Watch {
-    /// Slots of the last day, since the first measurement, whose result is owed: those whose timeout is over.
+    /// Slots of the last day, since the first measurement, whose result is owed: those whose timeout is over, of a check that
+    /// has ended those before the end. `monmon_uptime_day` counts alike.
     fn slots_due(&self, now: Timestamp) -> i64 {
         let anchor = self.anchor.as_microsecond();
         let start = self.first.max(now - DAY).as_microsecond() - anchor;
-        let end = now.as_microsecond().saturating_sub(self.timeout_us).saturating_sub(anchor);
+        let owed = now.as_microsecond().saturating_sub(self.timeout_us);
+        let end = self.ended.map_or(owed, |ended| owed.min(ended.as_microsecond())).saturating_sub(anchor);
         let interval = self.interval_us.max(1);
         // Slots before an instant, counted from the anchor: the quotient, rounded up.
         let before = |us: i64| us.div_euclid(interval) + i64::from(us.rem_euclid(interval) > 0);

@@ -13,9 +13,9 @@ use support::{Rig, open};
 #[test]
 fn migrating_twice_applies_once() {
     let rig = Rig::new();
-    assert_eq!(migrate(&rig.path()).expect("made"), ["0001_tables.sql", "0002_views.sql"]);
+    assert_eq!(migrate(&rig.path()).expect("made"), ["0001_tables.sql", "0002_views.sql", "0003_uptime.sql"]);
     assert_eq!(migrate(&rig.path()).expect("there"), [""; 0]);
-    assert_eq!(rig.count("monmon_schema_version"), 2);
+    assert_eq!(rig.count("monmon_schema_version"), 3);
 }
 
 #[test]
@@ -29,7 +29,7 @@ fn migrating_in_many_threads_at_once() {
         }
     });
     migrate(&rig.path()).expect("there");
-    assert_eq!(rig.count("monmon_schema_version"), 2);
+    assert_eq!(rig.count("monmon_schema_version"), 3);
 }
 
 #[tokio::test]
@@ -144,7 +144,7 @@ async fn files_that_cannot_be_a_store() {
         .expect("made");
     let cases = [
         ("text", "is not a SQLite database"),
-        ("newer", "was made by a newer monmon: its tables are of version 99, this one knows 2"),
+        ("newer", "was made by a newer monmon: its tables are of version 99, this one knows 3"),
         ("no/such/folder/db", "cannot be opened"),
         (".", "cannot be opened"),
     ];
