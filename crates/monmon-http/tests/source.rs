@@ -212,6 +212,11 @@ fn a_list_may_be_long_and_has_its_bounds() {
     };
     let long = list(20_000);
     assert!(long.len() > 1 << 20);
+    let loader = MemoryLoader::new().with("sites.csv", long.clone());
+    let (spec, _) = decoded(r#"http "sites" { checks-from "sites.csv" }"#, &loader);
+    let described = spec.describe();
+    assert_eq!(described["checks"].as_array().map(Vec::len), Some(1_000));
+    assert_eq!(described["checks-more"], 19_000);
     assert_eq!(told_of(long), "");
     insta::assert_snapshot!(told_of(list(100_001)), @"monmon::too_many: the source has more than 100000 checks");
     let useless = format!("name,url\n{}", ",\n".repeat(1_000_000));

@@ -12,6 +12,10 @@ use uuid::Uuid;
 
 use crate::probe::Limits;
 
+/// How many checks a description shows one by one; the rest is counted. A description is for people, and of a long list
+/// it would take more time and memory than the list itself.
+const DESCRIBED_MAX: usize = 1_000;
+
 #[derive(Debug)]
 pub(crate) struct HttpSpec {
     pub(crate) checks: Vec<CheckSpec>,
@@ -58,8 +62,11 @@ impl StageSpec for HttpSpec {
             "wire-max": format_size(self.limits.body_wire_bytes_max),
             "body-max": format_size(self.limits.body_bytes_max),
             "pages-max": format_size(self.pages_bytes_max),
-            "checks": self.checks.iter().map(CheckSpec::describe).collect::<Vec<_>>(),
+            "checks": self.checks.iter().take(DESCRIBED_MAX).map(CheckSpec::describe).collect::<Vec<_>>(),
         });
+        if self.checks.len() > DESCRIBED_MAX {
+            described["checks-more"] = json!(self.checks.len() - DESCRIBED_MAX);
+        }
         if let Some(address) = self.demo_site {
             described["demo-site"] = json!(address.to_string());
         }
