@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
@@ -10,6 +10,10 @@ use crate::error::{StoreError, StoreErrorKind};
 
 /// How long SQLite itself waits for another process before a statement is busy.
 const BUSY_WAIT: Duration = Duration::from_secs(1);
+/// How long opening waits for others that open the same file. To turn a file to write-ahead logging takes all of its locks,
+/// and who meets another at that is refused at once, whatever `BUSY_WAIT` says.
+const OPEN_WAIT: Duration = Duration::from_secs(5);
+const OPEN_PAUSE: Duration = Duration::from_millis(10);
 /// Prepared statements that are kept: there are fewer.
 const STATEMENTS_MAX: usize = 32;
 
@@ -80,11 +84,15 @@ pub(crate) fn open_to_read(path: &Path) -> Result<Connection, StoreError> {
     if !path.exists() {
         return Err(StoreError::new(StoreErrorKind::Missing, path));
     }
+    check_is_file(path)?;
     let sort = |error| StoreError::sort(error, path);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(sort)?;
     connection.busy_timeout(BUSY_WAIT).map_err(sort)?;
     let found = version(&connection).map_err(sort)?;
+    if found == 0 {
+        return Err(StoreError::new(StoreErrorKind::NoTables, path));
+    }
     match known_version().cmp(&found) {
         std::cmp::Ordering::Equal => Ok(connection),
         std::cmp::Ordering::Less => Err(newer(path, found)),
@@ -92,7 +100,37 @@ pub(crate) fn open_to_read(path: &Path) -> Result<Connection, StoreError> {
     }
 }
 
+/// What cannot be a database is told as what it is; SQLite would only say that it cannot open it, or wait for a pipe.
+fn check_is_file(path: &Path) -> Result<(), StoreError> {
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => Err(StoreError::new(StoreErrorKind::Folder, path)),
+        Ok(metadata) if !metadata.is_file() => Err(StoreError::new(StoreErrorKind::NotADatabase, path)),
+        _ => Ok(()),
+    }
+}
+
+/// Waits, on this thread, where others are at opening the same file.
 fn open_current(path: &Path, synchronous: Synchronous) -> Result<(Connection, Vec<String>), StoreError> {
+    check_is_file(path)?;
+    let begun = Instant::now();
+    let mut applied = Vec::new();
+    loop {
+        match try_open(path, synchronous, &mut applied) {
+            Ok(connection) => return Ok((connection, applied)),
+            Err(error) if error.kind() == StoreErrorKind::Busy && begun.elapsed() < OPEN_WAIT => {
+                std::thread::sleep(OPEN_PAUSE);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// What this call has applied goes into `applied`, also when it fails later.
+fn try_open(
+    path: &Path,
+    synchronous: Synchronous,
+    applied: &mut Vec<String>,
+) -> Result<Connection, StoreError> {
     let sort = |error| StoreError::sort(error, path);
     // Without the flag for URIs, so that a path is a path whatever it begins with.
     let flags =
@@ -103,7 +141,6 @@ fn open_current(path: &Path, synchronous: Synchronous) -> Result<(Connection, Ve
     if found > known_version() {
         return Err(newer(path, found));
     }
-    let mut applied = Vec::new();
     for migration in MIGRATIONS.iter().filter(|migration| migration.version > found) {
         if let Err(error) = connection.execute_batch(migration.sql) {
             // Each file is one transaction, which is still open where a statement inside of it failed.
@@ -112,9 +149,12 @@ fn open_current(path: &Path, synchronous: Synchronous) -> Result<(Connection, Ve
             }
             return Err(sort(error));
         }
-        applied.push(migration.file.to_owned());
+        // Of several that run a file at once one adds its row; with the others it changed nothing.
+        if connection.changes() > 0 {
+            applied.push(migration.file.to_owned());
+        }
     }
-    Ok((connection, applied))
+    Ok(connection)
 }
 
 fn set_up(connection: &Connection, synchronous: Synchronous) -> rusqlite::Result<()> {

@@ -18,6 +18,8 @@ pub struct StoreError {
 pub enum StoreErrorKind {
     /// Nothing is there, and a reader makes nothing.
     Missing,
+    /// A folder is there.
+    Folder,
     /// The file cannot be opened or made.
     CannotOpen,
     /// Another process writes, and goes on for longer than the wait.
@@ -31,6 +33,8 @@ pub enum StoreErrorKind {
     ReadOnly,
     Damaged,
     NotADatabase,
+    /// A database, and none of monmon's tables in it.
+    NoTables,
     /// A table or column is not there.
     Schema,
     /// Made by a later version of monmon.
@@ -75,9 +79,10 @@ impl StoreError {
             StoreErrorKind::Missing => {
                 Some("a sqlite sink makes the file when it starts, and so does `monmon db migrate`")
             }
-            StoreErrorKind::CannotOpen => {
-                Some("its folder must exist and be writable; the path starts from the pipeline file's folder")
-            }
+            StoreErrorKind::Folder => Some("name a file in it, such as monmon.db"),
+            StoreErrorKind::CannotOpen => Some(
+                "its folder must exist and be writable; a path in a pipeline file starts from that file's folder",
+            ),
             StoreErrorKind::ReadOnly => {
                 Some("file and folder must be writable: SQLite keeps its log beside the file")
             }
@@ -85,6 +90,10 @@ impl StoreError {
                 Some("save what can be read with `sqlite3 FILE .recover`, and move the file away")
             }
             StoreErrorKind::NotADatabase => Some("name another path: monmon leaves this file as it is"),
+            StoreErrorKind::NoTables => Some(
+                "name the file that a sqlite sink writes to, or make the tables here: \
+                 `monmon db migrate --store sqlite:PATH`",
+            ),
             StoreErrorKind::Schema => Some("run `monmon db migrate --store sqlite:PATH`"),
             StoreErrorKind::NewerSchema { .. } => Some("use the newer monmon for this file"),
             _ => None,
@@ -118,6 +127,7 @@ impl fmt::Display for StoreError {
         let path = &self.path;
         match self.kind {
             StoreErrorKind::Missing => write!(f, "there is no file `{path}`"),
+            StoreErrorKind::Folder => write!(f, "`{path}` is a folder, not a database"),
             StoreErrorKind::CannotOpen => write!(f, "`{path}` cannot be opened"),
             StoreErrorKind::Busy => write!(f, "another process keeps `{path}` locked"),
             StoreErrorKind::DiskFull => write!(f, "the disk of `{path}` is full"),
@@ -127,6 +137,7 @@ impl fmt::Display for StoreError {
             StoreErrorKind::ReadOnly => write!(f, "`{path}` may not be written"),
             StoreErrorKind::Damaged => write!(f, "`{path}` is damaged"),
             StoreErrorKind::NotADatabase => write!(f, "`{path}` is not a SQLite database"),
+            StoreErrorKind::NoTables => write!(f, "`{path}` is a database without monmon's tables"),
             StoreErrorKind::Schema => write!(f, "`{path}` has not the tables that monmon needs"),
             StoreErrorKind::NewerSchema { found, known } => write!(
                 f,

@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::sync::Barrier;
 use std::time::Duration;
 
 use monmon_sqlite::{StoreErrorKind, check_states, migrate};
@@ -19,17 +20,58 @@ fn migrating_twice_applies_once() {
 }
 
 #[test]
-fn migrating_in_many_threads_at_once() {
+fn a_new_file_is_made_by_many_at_once() {
+    const THREADS: usize = 16;
+    for _ in 0..4 {
+        let rig = Rig::new();
+        let start = Barrier::new(THREADS);
+        let made = || {
+            start.wait();
+            migrate(&rig.path())
+        };
+        let applied: Vec<String> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(made)).collect();
+            threads
+                .into_iter()
+                .flat_map(|one| one.join().expect("no panic").expect("made or waited for"))
+                .collect()
+        });
+        let mut files = applied.clone();
+        files.sort();
+        assert_eq!(files, ["0001_tables.sql", "0002_views.sql", "0003_uptime.sql"], "each is told once");
+        assert_eq!(rig.count("monmon_schema_version"), 3);
+    }
+}
+
+/// Longer than SQLite itself waits for a lock. A migration that comes late finds the file free, and proves less.
+#[test]
+fn a_new_file_that_another_process_keeps_locked_is_waited_for() {
     let rig = Rig::new();
+    let other = rig.read();
+    other.execute_batch("BEGIN EXCLUSIVE").expect("the lock is free");
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| migrate(&rig.path()))).collect();
-        for thread in threads {
-            let migrated = thread.join().expect("no panic");
-            assert!(migrated.as_ref().map_or_else(|error| error.is_transient(), |_| true), "{migrated:?}");
-        }
+        let migrating = scope.spawn(|| migrate(&rig.path()));
+        std::thread::sleep(Duration::from_millis(1_500));
+        other.execute_batch("COMMIT").expect("unlocked");
+        assert_eq!(migrating.join().expect("no panic").expect("waited for").len(), 3);
     });
-    migrate(&rig.path()).expect("there");
-    assert_eq!(rig.count("monmon_schema_version"), 3);
+}
+
+/// A file as an older monmon left it, with the view as it was then.
+#[test]
+fn an_older_file_is_brought_up_to_date() {
+    let rig = Rig::new();
+    let older = rig.read();
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sql/sqlite");
+    for file in ["0001_tables.sql", "0002_views.sql"] {
+        let sql = std::fs::read_to_string(folder.join(file)).expect("the file");
+        older.execute_batch(&sql).expect("applied");
+    }
+    older.execute_batch("CREATE VIEW monmon_uptime_day AS SELECT 1 AS check_id").expect("the view");
+    let reading = check_states(&rig.path(), jiff::Timestamp::UNIX_EPOCH).expect_err("older");
+    assert_eq!(reading.kind(), StoreErrorKind::Schema);
+    assert_eq!(migrate(&rig.path()).expect("migrated"), ["0003_uptime.sql"]);
+    assert_eq!(rig.count("monmon_uptime_day WHERE coverage < 1"), 0);
 }
 
 #[tokio::test]
@@ -46,7 +88,10 @@ async fn two_writers_and_a_reader() {
                 Ok(states) => seen = states.len(),
                 // Before the tables are made.
                 Err(error) => assert!(
-                    matches!(error.kind(), StoreErrorKind::Missing | StoreErrorKind::Schema),
+                    matches!(
+                        error.kind(),
+                        StoreErrorKind::Missing | StoreErrorKind::NoTables | StoreErrorKind::Schema
+                    ),
                     "{error:?}"
                 ),
             }
@@ -146,7 +191,8 @@ async fn files_that_cannot_be_a_store() {
         ("text", "is not a SQLite database"),
         ("newer", "was made by a newer monmon: its tables are of version 99, this one knows 3"),
         ("no/such/folder/db", "cannot be opened"),
-        (".", "cannot be opened"),
+        (".", "is a folder, not a database"),
+        ("/dev/null", "is not a SQLite database"),
     ];
     for (path, expected) in cases {
         let opened = open(rig.folder(), &format!("path=\"{path}\""), stage_context("store")).await;
@@ -163,4 +209,25 @@ fn a_reader_makes_no_file() {
     assert_eq!(error.kind(), StoreErrorKind::Missing);
     assert!(error.help().is_some());
     assert_eq!(std::fs::read_dir(rig.folder()).expect("the folder").count(), 0);
+}
+
+#[test]
+fn a_reader_is_told_what_is_there_in_place_of_a_store() {
+    let rig = Rig::new();
+    let at = |name: &str| rig.folder().join(name);
+    std::fs::write(at("empty"), "").expect("written");
+    std::fs::write(at("text"), "not a database, but long enough to be one\n".repeat(40)).expect("written");
+    Connection::open(at("other")).and_then(|other| other.execute_batch("CREATE TABLE t (x)")).expect("made");
+    let cases = [
+        ("nothing", StoreErrorKind::Missing, "there is no file"),
+        ("", StoreErrorKind::Folder, "is a folder, not a database"),
+        ("empty", StoreErrorKind::NoTables, "is a database without monmon's tables"),
+        ("other", StoreErrorKind::NoTables, "is a database without monmon's tables"),
+        ("text", StoreErrorKind::NotADatabase, "is not a SQLite database"),
+    ];
+    for (name, kind, said) in cases {
+        let error = check_states(&at(name), jiff::Timestamp::UNIX_EPOCH).expect_err(name);
+        assert_eq!(error.kind(), kind, "{name}: {error}");
+        assert!(error.to_string().contains(said) && error.help().is_some(), "{name}: {error}");
+    }
 }
