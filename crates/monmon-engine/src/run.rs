@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use monmon_plan::Plan;
 use monmon_stage::{Clock, Mode, ProberIdentity, StageError, WorldRef};
 use tokio::time::{Instant, sleep_until};
@@ -49,11 +50,17 @@ impl Engine {
     ) -> Result<Option<Engine>, Vec<Failed>> {
         let stop = CancellationToken::new();
         let opening = async {
+            // Together, so that a server that one of them waits for holds up none of the others.
+            let all = plans.into_iter().map(|plan| open(Arc::new(plan), &options, &stop));
             let mut opened = Vec::new();
-            for plan in plans {
-                opened.push(open(Arc::new(plan), &options, &stop).await?);
+            let mut failed = Vec::new();
+            for result in join_all(all).await {
+                match result {
+                    Ok(open) => opened.push(open),
+                    Err(more) => failed.extend(more),
+                }
             }
-            Ok::<_, Vec<Failed>>(opened)
+            if failed.is_empty() { Ok(opened) } else { Err(failed) }
         };
         let opened = tokio::select! {
             opened = opening => opened?,

@@ -14,8 +14,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use monmon_model::{Check, Measurement, Outcome, Prober, Timings, check_id, measurement_id};
 use monmon_stage::{
-    Ack, AckTracker, DecodeContext, Emitter, Envelope, Mode, OpenStage, ProberIdentity, StageContext,
-    StageCounters, StageKind, StageSpec, SystemClock, SystemWorld, inlet,
+    Ack, AckTracker, DecodeContext, EDGE_PLACES, Emitter, Envelope, Mode, OpenStage, ProberIdentity,
+    StageContext, StageCounters, StageKind, StageSpec, SystemClock, SystemWorld, inlet,
 };
 use monmon_syntax::{MemoryLoader, Problems, load, read};
 use tokio::task::JoinSet;
@@ -53,7 +53,7 @@ async fn through_the_sink(common: &str, count: u64) -> Result<(), Box<dyn std::e
     let OpenStage::Sink(sink) = spec.open(context(Mode::Continuous)).await? else {
         return Err("no sink".into());
     };
-    let (outlet, input) = inlet(8, false);
+    let (outlet, input) = inlet(EDGE_PLACES, false);
     let mut tasks = JoinSet::new();
     tasks.spawn(sink.run(input));
     let out = Emitter::new(vec![outlet]);
@@ -83,7 +83,7 @@ async fn through_the_source(common: &str) -> Result<(), Box<dyn std::error::Erro
     else {
         return Err("no source".into());
     };
-    let (outlet, mut input) = inlet(8, false);
+    let (outlet, mut input) = inlet(EDGE_PLACES, false);
     let mut tasks = JoinSet::new();
     tasks.spawn(source.run(Emitter::new(vec![outlet])));
     let mut count = 0;

@@ -3,13 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use monmon_stage::Section;
+use monmon_stage::{EDGE_PLACES, Section};
 use monmon_syntax::{Code, Problem, Problems, Spanned, did_you_mean};
 
 use crate::graph::Graph;
-use crate::{
-    Catalogue, EDGE_BATCHES, PipelineSpec, Plan, PlanEdge, PlanStage, PlanTask, StageEntry, StageId,
-};
+use crate::{Catalogue, PipelineSpec, Plan, PlanEdge, PlanStage, PlanTask, StageEntry, StageId};
 
 /// Checks the graph as a type checker checks a program, then lays it out. `None` if anything was wrong with it.
 pub fn compile(spec: PipelineSpec, catalogue: &Catalogue, problems: &mut Problems) -> Option<Plan> {
@@ -260,7 +258,7 @@ fn lay_out(pipeline: Arc<str>, nodes: Nodes) -> Plan {
             edges.push(PlanEdge {
                 from: StageId(place[*from]),
                 to: id,
-                capacity: EDGE_BATCHES,
+                capacity: EDGE_PLACES,
                 carries_pages,
             });
         }

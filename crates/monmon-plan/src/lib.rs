@@ -13,6 +13,6 @@ mod spec;
 
 pub use catalogue::Catalogue;
 pub use compile::compile;
-pub use plan::{EDGE_BATCHES, Plan, PlanEdge, PlanStage, PlanTask, StageId};
+pub use plan::{Plan, PlanEdge, PlanStage, PlanTask, StageId};
 pub use resolve::resolve;
 pub use spec::{PipelineSpec, StageEntry};

@@ -6,10 +6,6 @@ use std::sync::Arc;
 use monmon_stage::{Section, StageSpec};
 use serde_json::{Value, json};
 
-/// How many batches an edge holds. A batch is small and a full edge holds back the stage before it, so little is
-/// enough to keep both ends busy.
-pub const EDGE_BATCHES: usize = 16;
-
 /// A stage's place in `Plan::stages`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StageId(pub usize);
@@ -40,7 +36,7 @@ pub struct PlanStage {
 pub struct PlanEdge {
     pub from: StageId,
     pub to: StageId,
-    /// In batches.
+    /// In places: one for a small item, more for a large one.
     pub capacity: usize,
     /// Whether anything behind the edge wants pages; else they are let go of before it.
     pub carries_pages: bool,
@@ -81,7 +77,7 @@ impl Plan {
             .iter()
             .map(|edge| {
                 let pages = if edge.carries_pages { ", with pages" } else { "" };
-                format!("{} -> {} ({} batches{pages})", name(&edge.from), name(&edge.to), edge.capacity)
+                format!("{} -> {} ({} places{pages})", name(&edge.from), name(&edge.to), edge.capacity)
             })
             .collect();
         let tasks: Vec<Vec<String>> =

@@ -6,7 +6,7 @@ use std::sync::Barrier;
 use std::time::Duration;
 
 use monmon_sqlite::{StoreErrorKind, check_states, migrate};
-use monmon_stage::{Emitter, StageError, inlet};
+use monmon_stage::{EDGE_PLACES, Emitter, StageError, inlet};
 use monmon_testkit::stages::stage_context;
 use rusqlite::Connection;
 use support::{Rig, open};
@@ -116,7 +116,7 @@ async fn a_locked_file_is_waited_for() {
     let sink = rig.open("linger=\"0s\"", context).await.expect("open");
     let other = rig.read();
     other.execute_batch("BEGIN IMMEDIATE").expect("the lock is free");
-    let (outlet, input) = inlet(1, false);
+    let (outlet, input) = inlet(EDGE_PLACES, false);
     let out = Emitter::new(vec![outlet]);
     let unlocking = async {
         out.emit(rig.batch("docs", [1])).await.expect("taken");
@@ -136,7 +136,7 @@ async fn a_locked_file_is_waited_for() {
 /// Between two batches something happens to the file; both are there in the end, or what was is told.
 async fn between(rig: &Rig, happens: impl FnOnce()) -> Result<(), StageError> {
     let sink = rig.open("linger=\"0s\"", stage_context("store")).await.expect("open");
-    let (outlet, input) = inlet(1, false);
+    let (outlet, input) = inlet(EDGE_PLACES, false);
     let out = Emitter::new(vec![outlet]);
     let feeding = async {
         out.emit(rig.batch("docs", [1])).await.expect("taken");

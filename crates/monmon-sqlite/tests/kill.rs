@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use monmon_stage::{Ack, AckTracker, Emitter, Envelope, inlet};
+use monmon_stage::{Ack, AckTracker, EDGE_PLACES, Emitter, Envelope, inlet};
 use monmon_testkit::stages::{measurement, stage_context};
 use rusqlite::Connection;
 use support::{Rig, open};
@@ -33,7 +33,7 @@ async fn the_writer_that_is_killed() {
     let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) else { return };
     let options = "path=\"monmon.db\" batch=50 linger=\"0s\"";
     let sink = open(&folder, options, stage_context("store")).await.expect("the file can be opened");
-    let (outlet, input) = inlet(4, false);
+    let (outlet, input) = inlet(EDGE_PLACES, false);
     let out = Emitter::new(vec![outlet]);
     let teller = Arc::new(Teller);
     let feeding = async {

@@ -84,6 +84,8 @@ mod tests {
     use crate::{Ack, Emitter, inlet};
 
     const LINGER: Duration = Duration::from_secs(1);
+    /// Nobody takes anything before all is sent.
+    const PLACES: usize = 1 << 16;
 
     fn item(bytes: usize) -> Envelope {
         let origin = Origin {
@@ -99,7 +101,7 @@ mod tests {
     }
 
     async fn sizes(batches: &[usize], item_bytes: usize, items_max: usize) -> Vec<usize> {
-        let (outlet, input) = inlet(batches.len().max(1), false);
+        let (outlet, input) = inlet(PLACES, false);
         let emitter = Emitter::new(vec![outlet]);
         for count in batches {
             emitter.emit((0..*count).map(|_| item(item_bytes)).collect()).await.unwrap();
@@ -131,7 +133,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_not_full_waits_for_more_but_not_for_long() {
-        let (outlet, input) = inlet(4, false);
+        let (outlet, input) = inlet(PLACES, false);
         let emitter = Arc::new(Emitter::new(vec![outlet]));
         let mut gather = Gather::new(input, 3, LINGER);
         emitter.emit(vec![item(1)]).await.unwrap();
@@ -152,7 +154,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nothing_is_lost_when_nobody_waits_any_more() {
-        let (outlet, input) = inlet(4, false);
+        let (outlet, input) = inlet(PLACES, false);
         let emitter = Emitter::new(vec![outlet]);
         let mut gather = Gather::new(input, 3, LINGER);
         emitter.emit(vec![item(1)]).await.unwrap();

@@ -362,7 +362,7 @@ mod tests {
     async fn run(steps: Vec<Step>, sink: impl Sink) -> (Arc<AckBook>, Result<(), StageError>) {
         let book = AckBook::new();
         let context = stage_context("scripted");
-        let (outlet, input) = inlet(2, false);
+        let (outlet, input) = inlet(4, false);
         let source = Box::new(ScriptedSource::new(steps, book.clone(), &context));
         let (from, to) = tokio::join!(source.run(Emitter::new(vec![outlet])), Box::new(sink).run(input));
         from.expect("the source does its steps");

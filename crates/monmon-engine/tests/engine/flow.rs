@@ -7,7 +7,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use monmon_engine::{Ending, stop_pair};
 use monmon_model::{Origin, Rejected, RejectedReason};
-use monmon_plan::EDGE_BATCHES;
 use monmon_stage::{
     Batch, Emitter, Envelope, Inlet, Item, OpenStage, Page, PageHold, Section, Sink, Source, StageError,
     Transform,
@@ -82,8 +81,10 @@ async fn a_slow_sink_holds_the_source_back() {
     let steps = (0..batches).map(|_| Step::Emit(1)).chain([Step::UntilStopped]).collect();
     let (stop, listener) = stop_pair();
     let slow = SlowSink { each: Duration::from_secs(1) };
-    let engine = open(plan(vec![source(steps, &book), sink(slow, &[0])]), options(), &listener).await;
-    let engine = engine.expect("the test's stages open");
+    let mut plan = plan(vec![source(steps, &book), sink(slow, &[0])]);
+    let capacity = 16;
+    plan.edges.iter_mut().for_each(|edge| edge.capacity = capacity);
+    let engine = open(plan, options(), &listener).await.expect("the test's stages open");
     let looking = async {
         tokio::time::sleep(Duration::from_millis(10_500)).await;
         let under_way = book.entries().len();
@@ -95,7 +96,7 @@ async fn a_slow_sink_holds_the_source_back() {
     // The source stops at the stop; what the edge held is still stored: its capacity, what the sink had, what waited.
     let delivered = book.delivered().len();
     assert!(
-        delivered <= resolved + EDGE_BATCHES + 2,
+        delivered <= resolved + capacity + 2,
         "{delivered} were emitted behind a sink that had {resolved}"
     );
     assert_eq!(report.ending, Ending::Asked);

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use monmon_model::Measurement;
 use monmon_sqlite::SINK;
 use monmon_stage::{
-    Batch, Counts, DecodeContext, Emitter, Envelope, OpenStage, Sink, StageContext, StageError, inlet,
+    Batch, Counts, DecodeContext, EDGE_PLACES, Emitter, Envelope, OpenStage, Sink, StageContext, StageError,
+    inlet,
 };
 use monmon_syntax::{MemoryLoader, Problems, load, read};
 use monmon_testkit::stages::{AckBook, measurement, stage_context};
@@ -57,7 +58,7 @@ impl Rig {
         let context = stage_context("store");
         let counters = context.counters.clone();
         let sink = self.open("", context).await.expect("the file can be opened");
-        let (outlet, input) = inlet(batches.len().max(1), false);
+        let (outlet, input) = inlet(EDGE_PLACES, false);
         let out = Emitter::new(vec![outlet]);
         for batch in batches {
             out.emit(batch).await.expect("the inlet is open");
