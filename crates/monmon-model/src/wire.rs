@@ -3,6 +3,8 @@
 //! Fields are only ever added within a version; a reader ignores those that it does not know. The JSON Schema in
 //! `docs/schema/` is generated from [`Measurement`].
 
+mod decoder;
+
 use schemars::Schema;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -11,6 +13,8 @@ use crate::bounds::{
     LABEL_NAME_CHARS_MAX, LABEL_VALUE_CHARS_MAX, LABELS_MAX, MESSAGE_CHARS_MAX, NAME_CHARS_MAX, fits,
 };
 use crate::{Measurement, Rejected, RejectedReason};
+
+pub use decoder::Decoder;
 
 /// Version of the format that this build writes and the highest that it reads.
 pub const VERSION: u64 = 1;
@@ -57,6 +61,13 @@ pub struct DecodeError {
 
 /// Reads one measurement.
 pub fn decode(bytes: &[u8]) -> Result<Measurement, DecodeError> {
+    decode_by(bytes, |text| serde_json::from_str(text))
+}
+
+fn decode_by(
+    bytes: &[u8],
+    read: impl FnOnce(&str) -> serde_json::Result<Measurement>,
+) -> Result<Measurement, DecodeError> {
     if bytes.is_empty() {
         return Err(refuse(RejectedReason::Empty, "the message has no bytes"));
     }
@@ -70,7 +81,7 @@ pub fn decode(bytes: &[u8]) -> Result<Measurement, DecodeError> {
     if !bytes.starts_with(PREFIX) {
         check_header(text)?;
     }
-    let measurement: Measurement = serde_json::from_str(text).map_err(|error| {
+    let measurement = read(text).map_err(|error| {
         let reason = if error.is_data() { RejectedReason::BadField } else { RejectedReason::NotJson };
         refuse(reason, error.to_string())
     })?;

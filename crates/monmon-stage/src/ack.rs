@@ -1,8 +1,8 @@
 //! Acks: how a source learns that what it emitted is durable.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// A source's book of what is under way.
 pub trait AckTracker: Send + Sync {
@@ -15,34 +15,36 @@ pub trait AckTracker: Send + Sync {
 /// without a word counts as failed, so that a panic is never taken for a commit.
 #[must_use = "an ack that is dropped counts as failed"]
 pub struct Ack {
-    shared: Option<Arc<Shared>>,
+    /// Gone once this share is resolved.
+    tracker: Option<Arc<dyn AckTracker>>,
+    token: u64,
+    /// Made with the second share: most acks never have one.
+    shares: OnceLock<Arc<Shares>>,
 }
 
-struct Shared {
-    tracker: Arc<dyn AckTracker>,
-    token: u64,
+struct Shares {
     open: AtomicU32,
     failed: AtomicBool,
 }
 
 impl Ack {
     pub fn new(tracker: Arc<dyn AckTracker>, token: u64) -> Ack {
-        let shared = Shared { tracker, token, open: AtomicU32::new(1), failed: AtomicBool::new(false) };
-        Ack { shared: Some(Arc::new(shared)) }
+        Ack { tracker: Some(tracker), token, shares: OnceLock::new() }
     }
 
     /// For envelopes whose fate nobody asks for.
     pub fn ignored() -> Ack {
-        Ack { shared: None }
+        Ack { tracker: None, token: 0, shares: OnceLock::new() }
     }
 
     /// One more share, for a copy of the envelope.
     pub fn share(&self) -> Ack {
-        if let Some(shared) = &self.shared {
-            // Relaxed is enough: a new share comes from one that is still open, as with Arc's own count.
-            shared.open.fetch_add(1, Ordering::Relaxed);
-        }
-        Ack { shared: self.shared.clone() }
+        let shares = self
+            .shares
+            .get_or_init(|| Arc::new(Shares { open: AtomicU32::new(1), failed: AtomicBool::new(false) }));
+        // Relaxed is enough: a new share comes from one that is still open, as with Arc's own count.
+        shares.open.fetch_add(1, Ordering::Relaxed);
+        Ack { tracker: self.tracker.clone(), token: self.token, shares: OnceLock::from(shares.clone()) }
     }
 
     /// This copy is durable, or is kept elsewhere for good (a dead letter).
@@ -56,13 +58,14 @@ impl Ack {
     }
 
     fn resolve(&mut self, delivered: bool) {
-        let Some(shared) = self.shared.take() else { return };
+        let Some(tracker) = self.tracker.take() else { return };
+        let Some(shares) = self.shares.get() else { return tracker.resolved(self.token, delivered) };
         if !delivered {
-            shared.failed.store(true, Ordering::Relaxed);
+            shares.failed.store(true, Ordering::Relaxed);
         }
         // AcqRel orders the flag of every other share before the last one's look at it.
-        if shared.open.fetch_sub(1, Ordering::AcqRel) == 1 {
-            shared.tracker.resolved(shared.token, !shared.failed.load(Ordering::Relaxed));
+        if shares.open.fetch_sub(1, Ordering::AcqRel) == 1 {
+            tracker.resolved(self.token, !shares.failed.load(Ordering::Relaxed));
         }
     }
 }
@@ -75,8 +78,8 @@ impl Drop for Ack {
 
 impl fmt::Debug for Ack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.shared {
-            Some(shared) => write!(f, "Ack({})", shared.token),
+        match &self.tracker {
+            Some(_) => write!(f, "Ack({})", self.token),
             None => f.write_str("Ack(ignored)"),
         }
     }

@@ -1,5 +1,6 @@
 //! The thread that polls: messages in, acks settled, commits out.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -50,6 +51,8 @@ pub(crate) struct Poller {
     shared: Arc<Shared>,
     feed: Arc<Feed>,
     tracker: Arc<dyn AckTracker>,
+    /// Changed while a message is borrowed from the consumer.
+    decoder: RefCell<wire::Decoder>,
     /// Partitions that wait to be read again.
     restarts: BTreeMap<i32, Restart>,
     /// Since when there is no room for more.
@@ -80,6 +83,7 @@ impl Poller {
             shared,
             feed: Arc::new(feed),
             tracker,
+            decoder: RefCell::default(),
             restarts: BTreeMap::new(),
             full_since: None,
             stored: Instant::now(),
@@ -172,7 +176,7 @@ impl Poller {
         shared.counters.add_received(1);
         let ack = Ack::new(self.tracker.clone(), token);
         let place = Place { feed: self.feed.clone(), partition, offset };
-        shared.put(match wire::decode(payload) {
+        shared.put(match self.decoder.borrow_mut().decode(payload) {
             Ok(measurement) => Envelope::read(measurement, place, ack),
             Err(error) => {
                 shared.counters.add_rejected(1);
