@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use monmon::{Front, front};
-use monmon_syntax::DiskLoader;
+use monmon_syntax::{DiskLoader, MemoryLoader};
 use serde_json::json;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
@@ -77,4 +77,21 @@ fn bad_pipelines_are_explained() {
         assert!(!text.contains("hunter2"), "{} shows a secret", file.display());
         snapshots("tests/pipelines/bad").bind(|| insta::assert_snapshot!(name(&file), text));
     }
+}
+
+/// Whole pipelines in the documents are valid, as they stand there.
+#[test]
+fn pipelines_in_documents_are_valid() {
+    let mut found = 0;
+    for document in ["README.md", "ARCHITECTURE.md", "docs/pipelines.md"] {
+        let text = std::fs::read_to_string(Path::new(ROOT).join(document)).expect(document);
+        let blocks = text.split("```kdl\n").skip(1).filter_map(|rest| rest.split("```").next());
+        for block in blocks.filter(|block| block.starts_with("pipeline ")) {
+            found += 1;
+            let front = front(Path::new("block.kdl"), &MemoryLoader::new().with("block.kdl", block));
+            assert_eq!(drawn(&front), "", "a pipeline in {document} has problems");
+            assert!(front.plan.is_some());
+        }
+    }
+    assert!(found >= 2, "only {found} pipelines");
 }

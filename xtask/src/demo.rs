@@ -3,7 +3,6 @@
 //! what is in the one can be compared with what is in the other.
 
 mod audit;
-mod duration;
 mod story;
 mod table;
 
@@ -18,7 +17,7 @@ use clap::Args;
 
 use self::table::Table;
 use crate::{
-    doctor,
+    doctor, duration,
     failure::Failure,
     project::Project,
     runner::{Runner, Running},

@@ -13,6 +13,8 @@ pub(crate) enum Failure {
         step: String,
         status: ExitStatus,
     },
+    /// Several steps, each of which has been told of already.
+    Steps(Vec<(String, Failure)>),
     /// Something was looked at and is not as it must be.
     Verdict(String),
     /// The machine lacks things that have been named already.
@@ -33,6 +35,8 @@ impl Failure {
         match self {
             Self::Step { .. } | Self::Verdict(_) | Self::Missing(_) => 1,
             Self::Io { .. } | Self::Usage(_) => 2,
+            // What could not be done weighs more than what is bad.
+            Self::Steps(failed) => failed.iter().map(|(_, failure)| failure.exit_code()).max().unwrap_or(1),
             Self::Interrupted => 130,
         }
     }
@@ -47,6 +51,10 @@ impl Display for Failure {
     fn fmt(&self, to: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Step { step, status } => write!(to, "step `{step}` ended with {status}"),
+            Self::Steps(failed) => {
+                let names: Vec<&str> = failed.iter().map(|(name, _)| name.as_str()).collect();
+                write!(to, "{} steps failed: {}", failed.len(), names.join(", "))
+            }
             Self::Verdict(text) | Self::Usage(text) => to.write_str(text),
             Self::Missing(1) => {
                 to.write_str("one thing is missing: `cargo xtask doctor --install` installs it")

@@ -4,12 +4,17 @@
 mod bench;
 mod demo;
 mod doctor;
+mod duration;
 mod failure;
+mod figures;
+mod fuzz;
 mod gate;
 mod project;
 mod runner;
 mod say;
 mod services;
+mod steps;
+mod tools;
 
 use std::process::ExitCode;
 
@@ -35,6 +40,8 @@ enum Chore {
     Test(gate::Options),
     /// Watch a real web server: nginx -> producer -> Kafka -> consumer -> PostgreSQL, rows shown as they arrive
     Demo(demo::Options),
+    /// Throw bytes at what reads bytes, guided by coverage
+    Fuzz(fuzz::Options),
     /// Start the services and run the benchmarks; what follows is passed on to them
     Bench(bench::Options),
 }
@@ -48,6 +55,7 @@ fn main() -> ExitCode {
             Chore::Services(options) => services::run(&project, &runner, &options),
             Chore::Test(options) => gate::run(&project, &runner, &options),
             Chore::Demo(options) => demo::run(&project, &runner, &options),
+            Chore::Fuzz(options) => fuzz::run(&project, &runner, &options),
             Chore::Bench(options) => bench::run(&project, &runner, &options),
         }
     });

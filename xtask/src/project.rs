@@ -11,7 +11,7 @@ use crate::failure::Failure;
 
 pub(crate) struct Project {
     pub(crate) root: PathBuf,
-    target: PathBuf,
+    pub(crate) target: PathBuf,
     pub(crate) services: PathBuf,
     cargo: OsString,
     /// Of the first broker's plaintext listener; the others follow from it (`kafka.sh`).

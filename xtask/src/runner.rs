@@ -2,7 +2,7 @@
 //! hears the terminal, passes the signal on and then tidies up.
 
 use std::{
-    io,
+    io::{self, BufRead, BufReader},
     os::unix::process::CommandExt,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
@@ -15,7 +15,7 @@ use std::{
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::failure::Failure;
+use crate::{failure::Failure, say};
 
 const POLL: Duration = Duration::from_millis(50);
 /// How long a program may take to end after it was asked to; then it is killed.
@@ -40,6 +40,22 @@ impl Runner {
         self.run_all(vec![(step, command)])
     }
 
+    /// Runs to the end, its output shown only if it fails.
+    pub(crate) fn quiet(&self, step: &str, command: &mut Command) -> Result<(), Failure> {
+        let output = command
+            .stdin(Stdio::null())
+            .process_group(0)
+            .output()
+            .map_err(Failure::io(format!("starting `{step}`")))?;
+        self.check()?;
+        if output.status.success() {
+            return Ok(());
+        }
+        say::line(String::from_utf8_lossy(&output.stdout));
+        say::line(String::from_utf8_lossy(&output.stderr));
+        Err(Failure::Step { step: step.to_owned(), status: output.status })
+    }
+
     /// Runs all side by side; the first failure is told when all have ended.
     pub(crate) fn run_all(&self, steps: Vec<(&str, &mut Command)>) -> Result<(), Failure> {
         let mut running = Vec::new();
@@ -62,6 +78,26 @@ impl Runner {
     pub(crate) fn answer(&self, command: &mut Command) -> Option<String> {
         let output = command.stdin(Stdio::null()).process_group(0).output().ok()?;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
+    }
+
+    /// Runs to the end, its output shown and also given.
+    pub(crate) fn run_heard(&self, step: &str, command: &mut Command) -> Result<String, Failure> {
+        let mut running = Running::start(step, command.stdout(Stdio::piped()))?;
+        let output = running.child.stdout.take();
+        let reader = thread::spawn(move || {
+            let mut heard = String::new();
+            for line in
+                output.into_iter().flat_map(|output| BufReader::new(output).lines()).map_while(Result::ok)
+            {
+                say::line(&line);
+                heard.push_str(&line);
+                heard.push('\n');
+            }
+            heard
+        });
+        let waited = self.wait(&mut running);
+        let heard = reader.join().unwrap_or_default();
+        waited.map(|()| heard)
     }
 
     /// Waits, unless interrupted.

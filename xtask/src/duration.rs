@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-pub(super) fn parse(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     let wrong = || format!("`{text}` is not a duration: write one as `30s`, `5m` or `1m30s`");
     let mut total: u64 = 0;
     let mut rest = text;
