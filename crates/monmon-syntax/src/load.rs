@@ -181,6 +181,13 @@ impl Loading<'_> {
             Problem::new(Code::UnreadableFile, include, message).label("needed here")
         };
         let canonical = self.loader.canonical(path).map_err(unreadable)?;
+        // Problems show lines of the file they are in: an include must not make them show a key or a password file.
+        if include.is_some() && canonical.extension().is_none_or(|extension| extension != "kdl") {
+            let message = format!("`{}` is not named as a pipeline file", path.display());
+            return Err(Problem::new(Code::BadInclude, include, message)
+                .label("expected a file whose name ends in .kdl")
+                .help("links are followed; the name of the file itself counts"));
+        }
         if let Some(known) = self.known.get(&canonical) {
             return match self.chain.iter().position(|(file, _)| file == known) {
                 Some(first) => Err(self.loop_problem(first, include)),

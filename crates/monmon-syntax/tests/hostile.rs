@@ -175,9 +175,14 @@ fn e7_includes() {
     check("many.kdl", "monmon::too_many");
     write(
         "folder.kdl",
-        "include \".\"\ninclude \"/dev/zero\"\ninclude \"pipe\"\ninclude \"none\"\ninclude \"loop\"\n",
+        "include \".\"\ninclude \"/dev/zero\"\ninclude \"pipe.kdl\"\ninclude \"none\"\ninclude \"loop.kdl\"\n",
     );
-    assert!(Command::new("mkfifo").arg(path("pipe")).status().unwrap().success());
-    std::os::unix::fs::symlink("loop", path("loop")).unwrap();
-    check("folder.kdl", "problems=5 codes={\"monmon::unreadable_file\"}");
+    assert!(Command::new("mkfifo").arg(path("pipe.kdl")).status().unwrap().success());
+    std::os::unix::fs::symlink("loop.kdl", path("loop.kdl")).unwrap();
+    check("folder.kdl", "problems=5 codes={\"monmon::bad_include\", \"monmon::unreadable_file\"}");
+    // What is shown of a broken file must be a pipeline's.
+    write("shadow", "root:secret:\n");
+    std::os::unix::fs::symlink("shadow", path("shadow.kdl")).unwrap();
+    write("curious.kdl", "include \"shadow\"\ninclude \"shadow.kdl\"\n");
+    check("curious.kdl", "problems=2 codes={\"monmon::bad_include\"}");
 }

@@ -44,7 +44,8 @@ pub(crate) struct RunArgs {
     /// End after this long, for example 30s or 1h30m
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     pub(crate) run_for: Option<Duration>,
-    /// Longest time from the first signal to the end; what is not stored by then is reported
+    /// Longest time from the first signal to the end; what is not stored by then is reported. Checks under way may use the
+    /// first half of it
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
     pub(crate) grace: Duration,
     /// Fail when a server can't be reached at the start, instead of waiting for it
