@@ -1,6 +1,7 @@
 //! A writer: one connection, and what to do when the store says no.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -22,6 +23,8 @@ use crate::write::{New, Rows, Statements, write};
 
 /// What the client allows beyond the server's own bound on a statement, for a server that does not answer at all.
 const ANSWER_SLACK: Duration = Duration::from_secs(30);
+/// How long a server may take to answer a login before it is said that it lets one wait.
+const QUIET: Duration = Duration::from_secs(2);
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What all writers of a sink share.
@@ -69,6 +72,19 @@ impl Shared {
         }
     }
 
+    /// Says that the server lets one wait, unless it was said already that it can't be used.
+    async fn patiently<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        tokio::select! {
+            done = &mut work => return done,
+            () = tokio::time::sleep(QUIET) => {}
+        }
+        if !self.waiting.load(Ordering::Relaxed) {
+            info!(stage = %self.context.stage, store = %self.target, "waiting for the server's answer");
+        }
+        work.await
+    }
+
     fn say_back(&self) {
         if self.waiting.swap(false, Ordering::Relaxed) {
             info!(stage = %self.context.stage, store = %self.target, "the store can be used again");
@@ -106,7 +122,7 @@ impl Writer {
 
     async fn try_start(&mut self) -> Result<(), StoreError> {
         if self.shared.settings.migrate {
-            for applied in migrate(&self.shared.target).await? {
+            for applied in self.shared.patiently(migrate(&self.shared.target)).await? {
                 info!(stage = %self.shared.context.stage, version = applied.version, name = applied.name, "migrated");
             }
         }
@@ -278,11 +294,11 @@ impl Writer {
         }
         self.session = None;
         let bound = self.shared.target.connect_timeout + ANSWER_SLACK;
-        let session =
-            tokio::time::timeout(bound, self.open()).await.map_err(|_| StoreError::Unreachable {
-                place: self.shared.target.place().to_owned(),
-                message: format!("no session within {bound:?}"),
-            })??;
+        let opening = self.shared.patiently(self.open());
+        let session = tokio::time::timeout(bound, opening).await.map_err(|_| StoreError::Unreachable {
+            place: self.shared.target.place().to_owned(),
+            message: format!("no session within {bound:?}"),
+        })??;
         // Another server may have answered, with other partitions.
         self.days.forget();
         self.session = Some(session);

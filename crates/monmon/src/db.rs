@@ -1,4 +1,9 @@
-//! `monmon db migrate`.
+//! `monmon db migrate`, and how commands wait for a store.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use monmon_postgres::Target;
 
 use crate::cli::StoreArgs;
 use crate::run::with_causes;
@@ -14,7 +19,7 @@ pub(crate) async fn migrate(args: &StoreArgs) -> Exit {
         }
     };
     let applied = match store {
-        Store::Postgres(target) => match monmon_postgres::migrate(&target).await {
+        Store::Postgres(target) => match patiently(&target, monmon_postgres::migrate(&target)).await {
             Ok(applied) => Ok(applied.into_iter().map(|file| file.name.to_string()).collect::<Vec<_>>()),
             Err(error) => Err((with_causes(&error), error.help().map(str::to_owned))),
         },
@@ -35,4 +40,17 @@ pub(crate) async fn migrate(args: &StoreArgs) -> Exit {
         }
     }
     Exit::Good
+}
+
+/// How long a server may take before a command says that it waits.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// Waits, and does not leave whoever stands before a silent terminal to guess what for.
+pub(crate) async fn patiently<T>(target: &Target, work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    tokio::select! {
+        done = &mut work => return done,
+        () = tokio::time::sleep(QUIET) => logs::say(&format!("waiting for the answer of {target}")),
+    }
+    work.await
 }

@@ -8,6 +8,7 @@ use monmon_stage::{Clock, SystemClock};
 use monmon_syntax::printable;
 
 use crate::cli::{StatusArgs, StatusFormat};
+use crate::db::patiently;
 use crate::run::with_causes;
 use crate::store::{self, Store};
 use crate::{Exit, logs};
@@ -43,7 +44,7 @@ pub(crate) async fn status(args: &StatusArgs) -> Exit {
 async fn read(url: &str) -> Result<Vec<CheckState>, String> {
     let now = SystemClock.now();
     let mut states = match store::parse(url)? {
-        Store::Postgres(target) => monmon_postgres::check_states(&target, now)
+        Store::Postgres(target) => patiently(&target, monmon_postgres::check_states(&target, now))
             .await
             .map_err(|error| explained(&error, error.help()))?,
         Store::Sqlite(path) => {

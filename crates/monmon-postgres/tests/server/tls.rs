@@ -23,7 +23,7 @@ async fn knock(url: &str, tls: Option<&TlsFiles>) -> Said {
     let target = Target::parse(&with_schema(url, &store.schema), tls, &SystemWorld).expect("a URL");
     let said = match migrate(&target).await {
         Ok(applied) => {
-            assert_eq!(applied.len(), 3);
+            assert!(!applied.is_empty());
             Said::Welcome
         }
         Err(StoreError::Credentials { .. }) => Said::Login,
