@@ -8,9 +8,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use monmon_model::{Check, Failure, FailureKind, Measurement, Phase, Prober, check_id, measurement_id, wire};
 use monmon_stage::{
-    Ack, AckTracker, Batch, DecodeContext, Emitter, Envelope, Inlet, Item, Mode, OpenStage, ProberIdentity,
-    Section, Sink, Source, StageContext, StageCounters, StageError, StageKind, StageSpec, SystemClock,
-    SystemWorld, inlet,
+    Ack, AckTracker, Batch, DecodeContext, EDGE_PLACES, Emitter, Envelope, Inlet, Item, Mode, OpenStage,
+    ProberIdentity, Section, Sink, Source, StageContext, StageCounters, StageError, StageKind, StageSpec,
+    SystemClock, SystemWorld, inlet,
 };
 use monmon_syntax::{MemoryLoader, Problems, SourceMap, load, read};
 use rdkafka::ClientConfig;
@@ -144,7 +144,7 @@ impl RunningSink {
     pub(crate) async fn start(options: &str) -> RunningSink {
         let run = Run::new();
         let sink = run.sink(options).await.expect("the sink opens");
-        let (outlet, input) = inlet(4, false);
+        let (outlet, input) = inlet(EDGE_PLACES, false);
         let mut tasks = JoinSet::new();
         tasks.spawn(sink.run(input));
         RunningSink { run, book: Arc::default(), out: Emitter::new(vec![outlet]), tasks }
@@ -222,7 +222,7 @@ impl RunningSource {
 
     pub(crate) async fn start_as(run: Run, options: &str) -> RunningSource {
         let source = run.source(options).await.expect("the source opens");
-        let (outlet, input) = inlet(4, false);
+        let (outlet, input) = inlet(EDGE_PLACES, false);
         let mut tasks = JoinSet::new();
         tasks.spawn(source.run(Emitter::new(vec![outlet])));
         RunningSource { run, input, tasks }
