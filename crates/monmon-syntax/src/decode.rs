@@ -6,6 +6,7 @@ use std::time::Duration;
 use kdl::KdlValue;
 
 use crate::late::{Late, LateSource, without_password};
+use crate::mend::mended_url;
 use crate::nearest::did_you_mean;
 use crate::problem::{Code, Problem};
 use crate::quantity::{
@@ -205,25 +206,22 @@ impl Written<'_> {
         if text.len() > URL_BYTES_MAX {
             return Err(bad(format!("the URL of `{}` is longer than 8KiB", self.name)));
         }
+        let known = if schemes.is_empty() { &["https"][..] } else { schemes };
+        let mend =
+            || mended_url(text, known).map(|mended| format!("write it as \"{}\"", without_password(&mended)));
         if let Some(hidden) = text.chars().find(|c| c.is_whitespace() || is_hidden(*c)) {
             let what =
                 if hidden == ' ' { "a space".to_owned() } else { format!("U+{:04X}", u32::from(hidden)) };
-            return Err(bad(format!("`{shown}` is not a URL: it holds {what}")));
+            return Err(bad(format!("`{shown}` is not a URL: it holds {what}")).maybe_help(mend()));
         }
-        let scheme = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
-        let first = schemes.first().copied().unwrap_or("https");
-        match scheme {
+        match text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase()) {
             None => {
-                let rest = text.trim_start_matches('/');
-                return Err(bad(format!("`{shown}` is not a URL: it has no scheme")).maybe_help(
-                    (!rest.is_empty())
-                        .then(|| format!("write it as \"{first}://{}\"", without_password(rest))),
-                ));
+                return Err(bad(format!("`{shown}` is not a URL: it has no scheme")).maybe_help(mend()));
             }
             Some(scheme) if !schemes.is_empty() && !schemes.contains(&scheme.as_str()) => {
-                let known = schemes.iter().map(|known| format!("{known}://")).collect::<Vec<_>>().join(", ");
-                return Err(bad(format!("`{scheme}` URLs cannot be used here"))
-                    .help(format!("it can begin with {known}")));
+                let known = || known.iter().map(|known| format!("{known}://")).collect::<Vec<_>>().join(", ");
+                let help = mend().unwrap_or_else(|| format!("it can begin with {}", known()));
+                return Err(bad(format!("`{scheme}` URLs cannot be used here")).help(help));
             }
             Some(_) => {}
         }
@@ -232,7 +230,7 @@ impl Written<'_> {
                 Err(bad(format!("`{shown}` names no host")))
             }
             Ok(_) => Ok(self.literal(text, false)),
-            Err(error) => Err(bad(format!("`{shown}` is not a URL: {error}"))),
+            Err(error) => Err(bad(format!("`{shown}` is not a URL: {error}")).maybe_help(mend())),
         }
     }
 

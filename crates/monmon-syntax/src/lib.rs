@@ -7,6 +7,7 @@
 mod decode;
 mod late;
 mod load;
+mod mend;
 mod nearest;
 mod node;
 mod parse;
@@ -23,6 +24,7 @@ pub use load::{
     DiskLoader, FILE_BYTES_MAX, FileLoader, INCLUDE_DEPTH_MAX, INCLUDE_FILES_MAX, LoadError, Loaded,
     MemoryLoader, TopNode, load,
 };
+pub use mend::mended_url;
 pub use nearest::{did_you_mean, nearest};
 pub use node::Node;
 pub use parse::{node_name_span, node_span, parse};

@@ -48,6 +48,7 @@ cases! {
     repeated "sources {\n    http \"s\" interval=\"1m\" interval=\"2m\" {\n        interval \"3m\"\n        check \"a\" \"https://a.example/\" { label team=\"x\" team=\"y\"; }\n    }\n}\n";
     arguments "sources {\n    http \"s\" \"t\" {\n        timeout\n        body \"1MiB\" \"2MiB\"\n        reuse #true { x; }\n        (env)address \"any\"\n    }\n}\n(x)pipeline \"p\" \"q\" { r; }\n";
     urls "sources {\n    http \"s\" {\n        check \"a\" \"a.example\"\n        check \"b\" \"ftp://b.example/\"\n        check \"c\" \"https://\"\n        check \"d\" \"https://d.example:99999/\"\n        check \"e\" \"https://user:hunter2@e.example/a b\"\n        check \"f\" \"https://[::1%25lo]/\"\n    }\n}\n";
+    urls_nearly_right "sources {\n    http \"s\" {\n        check \"a\" \"htp:/x\"\n        check \"b\" \"http//x\"\n        check \"c\" \"example.com\"\n        check \"d\" \"localhost:8080/x\"\n        check \"e\" \"//x\"\n        check \"f\" \" http://x\"\n        check \"g\" \"htp://user:hunter2@x/\"\n        check \"h\" \"\u{200b}http://x\"\n    }\n}\n";
     late_where_it_cannot_be "sources {\n    http \"s\" interval=(env)\"I\" reuse=(file)\"r\"\n}\nsinks { kafka (env)\"K\" topic=\"t\" brokers=(env)\"1 B\"; }\n";
     names "sources {\n    http \"\" { check \" a\" \"https://a.example/\"; check \"b\\u{202e}c\" \"https://b.example/\"; }\n}\nsinks { kafka \"k\" brokers=\"a\\u{0}b\" topic=\"t\"; }\n";
     empty_pattern "sources {\n    http \"s\" { check \"a\" \"https://a.example/\" { match \"m\" \"\"; match \"n\" 5; }; }\n}\n";

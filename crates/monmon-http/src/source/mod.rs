@@ -3,7 +3,6 @@
 mod book;
 mod decode;
 mod descriptors;
-mod mend;
 mod open;
 mod owed;
 mod produce;

@@ -9,12 +9,11 @@ use monmon_model::{Labels, check_id};
 use monmon_stage::DecodeContext;
 use monmon_syntax::{
     Code, Late, Node, Problem, Problems, Ranges, Span, did_you_mean, format_duration, format_size,
-    parse_below, parse_duration, parse_ranges, printable,
+    mended_url, parse_below, parse_duration, parse_ranges, printable,
 };
 use url::Url;
 
 use super::decode::{CHECKS_MAX, Defaults, Names, default_status, label_name};
-use super::mend::mended_url;
 use super::spec::CheckSpec;
 use super::table::{INTERVAL_MAX, INTERVAL_MIN, METHODS, STATUS_MAX, STATUS_MIN, TIMEOUT_MAX, TIMEOUT_MIN};
 

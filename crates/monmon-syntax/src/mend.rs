@@ -1,14 +1,16 @@
 //! A text that is no URL, written as the one that was meant.
 
-use monmon_syntax::{nearest, printable};
 use url::{Host, Url};
+
+use crate::nearest::nearest;
+use crate::report::printable;
 
 /// Ports at which a site is more likely to speak TLS.
 const TLS_PORTS: [u16; 2] = [443, 8443];
 
 /// The URL that was most likely meant: the scheme put right or put before, its `://` whole, spaces out of the way.
 /// `None` where nothing is near.
-pub(crate) fn mended_url(text: &str, schemes: &[&str]) -> Option<String> {
+pub fn mended_url(text: &str, schemes: &[&str]) -> Option<String> {
     let plain = text.trim_matches(|c: char| c.is_whitespace() || is_unseen(c));
     let (scheme, rest) = split(plain, schemes)?;
     let rest = rest.trim_start_matches(['/', '\\', ':']).replace(char::is_whitespace, "%20");
