@@ -53,7 +53,7 @@ pub(crate) async fn connect(target: &Target) -> Result<Connection, StoreError> {
     Ok(Connection { client, driver })
 }
 
-/// Opens a session in which statement, lock or forgotten transaction holds others for long. Without just-in-time
+/// Opens a session in which no statement, lock or forgotten transaction holds others for long. Without just-in-time
 /// compilation: where tables have no statistics yet the server takes a look at a thousand ids for one at millions of rows,
 /// and compiles for 50 ms what runs for 5.
 pub(crate) async fn open_session(target: &Target, timeouts: Timeouts) -> Result<Connection, StoreError> {
