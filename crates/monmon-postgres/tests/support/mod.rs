@@ -14,8 +14,8 @@ use monmon_model::{
 };
 use monmon_postgres::{SINK, Target, migrate};
 use monmon_stage::{
-    Ack, AckTracker, Batch, Clock, DecodeContext, Emitter, Envelope, Mode, OpenStage, ProberIdentity,
-    StageContext, StageCounters, StageError, StageSpec, SystemWorld, inlet,
+    Ack, AckTracker, Batch, Clock, DecodeContext, EDGE_PLACES, Emitter, Envelope, Mode, OpenStage,
+    ProberIdentity, StageContext, StageCounters, StageError, StageSpec, SystemWorld, inlet,
 };
 use monmon_syntax::{FileId, MemoryLoader, Problems, SourceMap, parse, read};
 use tokio::sync::watch;
@@ -296,7 +296,7 @@ impl Running {
         let context = StageContext { clock: Arc::new(StoppedClock(now)), ..context(fail_fast) };
         let (counters, stop) = (context.counters.clone(), context.stop.clone());
         let OpenStage::Sink(sink) = spec.open(context).await.expect("opened") else { panic!("no sink") };
-        let (outlet, inlet) = inlet(4, false);
+        let (outlet, inlet) = inlet(EDGE_PLACES, false);
         let task = spawn(async move { sink.run(inlet).await });
         let emitter = Some(Emitter::new(vec![outlet]));
         Running { counters, stop, emitter, book: Arc::default(), tokens: 0, task }
