@@ -80,6 +80,20 @@ impl Cause {
         }
     }
 
+    /// Whether a cluster says it of itself while it starts, makes its offsets topic or moves a leader: a moment later it
+    /// works.
+    pub(crate) fn is_passing(code: RDKafkaErrorCode) -> bool {
+        use RDKafkaErrorCode as Code;
+        matches!(
+            code,
+            Code::NotCoordinator
+                | Code::CoordinatorNotAvailable
+                | Code::CoordinatorLoadInProgress
+                | Code::LeaderNotAvailable
+                | Code::NotLeaderForPartition
+        )
+    }
+
     /// What a failed connection's own words say for certain. A mere end of the connection says nothing.
     pub(crate) fn of_connection(words: &str, security: Security) -> Option<Cause> {
         if words.contains("certificate verify failed") {
@@ -217,6 +231,13 @@ mod tests {
         ] {
             assert_eq!(read(words), causes, "{words}");
         }
+    }
+
+    #[test]
+    fn a_cluster_on_the_move_is_told_from_one_that_refuses() {
+        use RDKafkaErrorCode as Code;
+        assert!(Cause::is_passing(Code::NotCoordinator) && Cause::is_passing(Code::LeaderNotAvailable));
+        assert!(!Cause::is_passing(Code::GroupAuthorizationFailed) && !Cause::is_passing(Code::UnknownTopic));
     }
 
     #[test]

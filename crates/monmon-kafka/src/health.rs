@@ -3,14 +3,19 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use monmon_stage::{StageContext, StageError};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use crate::cause::lasting;
 pub(crate) use crate::cause::{Cause, Security};
+
+/// How long a cluster may be on the move before it is told.
+const PASSING_FOR: Duration = Duration::from_secs(10);
 
 /// The state of one stage's connection to its cluster; also the context that librdkafka reports to.
 pub(crate) struct Health {
@@ -18,7 +23,7 @@ pub(crate) struct Health {
     stage: Arc<str>,
     topic: String,
     security: Security,
-    /// Whether `state` has any trouble: looked at for every message.
+    /// Whether `state` has any trouble, told or not: looked at for every message.
     ill: AtomicBool,
     /// A broker has answered since the start.
     connected: AtomicBool,
@@ -31,6 +36,8 @@ struct State {
     /// The first contact goes on: what may still turn out otherwise is not told.
     starting: bool,
     told: BTreeSet<Cause>,
+    /// Since when the cluster has been on the move.
+    moving_since: Option<Instant>,
     /// What would have been told.
     untold: Option<(Cause, String)>,
     /// The first trouble that ends a start: what follows from it comes later.
@@ -54,6 +61,7 @@ impl Health {
             state: Mutex::new(State {
                 starting: true,
                 told: BTreeSet::new(),
+                moving_since: None,
                 untold: None,
                 fault: None,
                 reason: String::new(),
@@ -75,6 +83,20 @@ impl Health {
         } else {
             self.waits(cause, reason);
         }
+    }
+
+    /// What the cluster has answered to a question or a commit. While it moves its leaders it is given a moment.
+    pub(crate) fn refused(&self, code: RDKafkaErrorCode, reason: &str) {
+        if Cause::is_passing(code) && !self.moves_for_long() {
+            debug!(pipeline = %self.pipeline, stage = %self.stage, topic = %self.topic, reason, "not at the moment");
+        } else {
+            self.trouble(Cause::of(code), reason);
+        }
+    }
+
+    fn moves_for_long(&self) -> bool {
+        self.ill.store(true, Ordering::Relaxed);
+        self.state().moving_since.get_or_insert_with(Instant::now).elapsed() >= PASSING_FOR
     }
 
     /// Tells of a trouble that is waited out, unless it was told since all was well.
@@ -126,6 +148,7 @@ impl Health {
         let mut state = self.state();
         self.ill.store(false, Ordering::Relaxed);
         state.reason.clear();
+        state.moving_since = None;
         if !state.told.is_empty() {
             state.told.clear();
             info!(pipeline = %self.pipeline, stage = %self.stage, topic = %self.topic, "kafka works again");
@@ -220,5 +243,31 @@ impl Health {
             self.connection_failed(message.split_once("]: ").map_or(message, |(_, words)| words));
         }
         debug!(pipeline = %self.pipeline, stage = %self.stage, ?level, facility, message, "librdkafka");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cluster_on_the_move_is_told_only_when_it_lasts() {
+        let context = monmon_testkit::stages::stage_context("events");
+        let health = Health::new(&context, "topic", Security::default());
+        health.tell();
+        let told = || health.state().told.clone();
+        let ask = || health.refused(RDKafkaErrorCode::NotCoordinator, "not the coordinator");
+
+        ask();
+        tokio::time::advance(PASSING_FOR / 2).await;
+        ask();
+        assert!(told().is_empty());
+        health.well();
+        tokio::time::advance(PASSING_FOR).await;
+        ask();
+        assert!(told().is_empty(), "it worked in between");
+        tokio::time::advance(PASSING_FOR).await;
+        ask();
+        assert_eq!(told().into_iter().collect::<Vec<_>>(), [Cause::Unwilling]);
     }
 }

@@ -16,7 +16,6 @@ use rdkafka::topic_partition_list::Offset;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use crate::health::Cause;
 use crate::source::once::Targets;
 use crate::source::rebalance::{Reports, Shared};
 
@@ -394,7 +393,7 @@ impl Poller {
                 Err(error) => {
                     self.shared.health.report(&error, &error.to_string());
                     if let Some(code) = error.rdkafka_error_code() {
-                        self.shared.health.trouble(Cause::of(code), &error.to_string());
+                        self.shared.health.refused(code, &error.to_string());
                     }
                     // librdkafka tells of refusals only when it is polled; no message can come yet.
                     drop(self.consumer.poll(Duration::ZERO));
@@ -487,7 +486,7 @@ fn judge(shared: &Shared, targets: &mut Option<Targets>, error: &KafkaError) -> 
         RDKafkaErrorCode::PollExceeded => {
             warn!(pipeline = %shared.pipeline, stage = %shared.stage, "the group went on without us; joining again");
         }
-        code => shared.health.trouble(Cause::of(code), &error.to_string()),
+        code => shared.health.refused(code, &error.to_string()),
     }
     shared.health.fault().map_or(Ok(()), Err)
 }

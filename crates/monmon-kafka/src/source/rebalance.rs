@@ -263,7 +263,7 @@ impl Shared {
                     | RDKafkaErrorCode::UnknownMemberId
                     | RDKafkaErrorCode::AssignmentLost,
                 ) => debug!(pipeline = %self.pipeline, stage = %self.stage, %error, "commit not taken"),
-                Some(code) => self.health.trouble(Cause::of(code), &error.to_string()),
+                Some(code) => self.health.refused(code, &error.to_string()),
                 None => self.health.trouble(Cause::Unwilling, &error.to_string()),
             },
         }
