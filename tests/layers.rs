@@ -17,6 +17,7 @@ const ROWS: [&[&str]; 5] = [
         "monmon-sqlite",
         "monmon-stdout",
         "monmon-transforms",
+        "monmon-wasm",
     ],
     &["monmon"],
 ];

@@ -9,6 +9,10 @@ pub const NAME_CHARS_MAX: usize = 256;
 pub const LABELS_MAX: usize = 64;
 pub const LABEL_NAME_CHARS_MAX: usize = 64;
 pub const LABEL_VALUE_CHARS_MAX: usize = 256;
+/// How many metrics a match may have.
+pub const METRICS_MAX: usize = 32;
+pub const METRIC_NAME_CHARS_MAX: usize = 64;
+pub const METRIC_UNIT_CHARS_MAX: usize = 32;
 /// What a reason, an error or a matcher says.
 pub const MESSAGE_CHARS_MAX: usize = 4096;
 

@@ -17,7 +17,7 @@ pub mod wire;
 pub use check::{Check, Labels, Prober};
 pub use failure::{Failure, FailureKind, Owner, Phase};
 pub use id::{boot_id, check_id, definition_id, match_id, measurement_id, rejected_id, tls_id};
-pub use match_result::{Match, MatchStatus};
+pub use match_result::{Match, MatchStatus, Metric};
 pub use measurement::{Certificate, Hop, Measurement, Reason, Timings, Tls};
 pub use outcome::Outcome;
 pub use rejected::{Origin, Rejected, RejectedReason};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::bounds::{MESSAGE_CHARS_MAX, NAME_CHARS_MAX};
+use crate::bounds::{MESSAGE_CHARS_MAX, METRIC_UNIT_CHARS_MAX, NAME_CHARS_MAX};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -37,7 +37,7 @@ pub struct Match {
     /// Name of the stage that matched.
     #[schemars(length(max = NAME_CHARS_MAX))]
     pub stage: String,
-    /// The kind of matcher: `regex`.
+    /// The kind of matcher: `regex` or `wasm`.
     pub kind: String,
     pub status: MatchStatus,
     /// Whether the pattern was found; absent when the matcher could not decide.
@@ -46,7 +46,38 @@ pub struct Match {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = MESSAGE_CHARS_MAX))]
     pub message: Option<String>,
-    /// Named captures.
+    /// Named captures, and what a plugin has read.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub values: BTreeMap<String, String>,
+    /// Numbers that a plugin has read or worked out, such as a price.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metrics: BTreeMap<String, Metric>,
+}
+
+/// A number with its unit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Metric {
+    value: f64,
+    /// Such as `ms`; empty for a bare number.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = METRIC_UNIT_CHARS_MAX))]
+    unit: String,
+}
+
+/// Its value is finite, so equality is total.
+impl Eq for Metric {}
+
+impl Metric {
+    /// `None` for what is no number. Zero has no sign: a store may not keep it.
+    pub fn new(value: f64, unit: impl Into<String>) -> Option<Metric> {
+        value.is_finite().then(|| Metric { value: if value == 0.0 { 0.0 } else { value }, unit: unit.into() })
+    }
+
+    pub fn value(&self) -> f64 {
+        self.value
+    }
+
+    pub fn unit(&self) -> &str {
+        &self.unit
+    }
 }

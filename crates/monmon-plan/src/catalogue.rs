@@ -2,14 +2,23 @@
 
 use monmon_stage::matching::InlineMatch;
 use monmon_stage::{Section, StageKind, StageSpec};
-use monmon_syntax::Problems;
+use monmon_syntax::{FileLoader, Problems};
 
 /// The kinds by section, and the stage that runs matchers written inside checks.
 #[derive(Clone, Copy, Debug)]
 pub struct Catalogue {
     pub kinds: &'static [&'static StageKind],
-    /// Makes the stage that stands right behind a source with inline matches; the first argument is the source's name.
-    pub inline_matcher: fn(&str, Vec<InlineMatch>, &mut Problems) -> Box<dyn StageSpec>,
+    /// For matches that stand inside checks: they become stages right behind their source, in this order.
+    pub inline_kinds: &'static [InlineKind],
+}
+
+/// A kind of match that can stand inside a check.
+#[derive(Clone, Copy, Debug)]
+pub struct InlineKind {
+    /// Its node's name.
+    pub name: &'static str,
+    /// Makes one stage of those of the matches that are of this kind; the first argument is the source's name.
+    pub stage: fn(&str, &[InlineMatch], &dyn FileLoader, &mut Problems) -> Option<Box<dyn StageSpec>>,
 }
 
 impl Catalogue {

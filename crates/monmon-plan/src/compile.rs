@@ -4,13 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use monmon_stage::{EDGE_PLACES, Section};
-use monmon_syntax::{Code, Problem, Problems, Spanned, did_you_mean};
+use monmon_syntax::{Code, FileLoader, Problem, Problems, Spanned, did_you_mean};
 
 use crate::graph::Graph;
 use crate::{Catalogue, PipelineSpec, Plan, PlanEdge, PlanStage, PlanTask, StageEntry, StageId};
 
 /// Checks the graph as a type checker checks a program, then lays it out. `None` if anything was wrong with it.
-pub fn compile(spec: PipelineSpec, catalogue: &Catalogue, problems: &mut Problems) -> Option<Plan> {
+pub fn compile(
+    spec: PipelineSpec,
+    catalogue: &Catalogue,
+    loader: &dyn FileLoader,
+    problems: &mut Problems,
+) -> Option<Plan> {
     let errors_before = problems.error_count();
     check_sections(&spec, problems);
     let graph = connect(&spec.stages, problems);
@@ -20,7 +25,7 @@ pub fn compile(spec: PipelineSpec, catalogue: &Catalogue, problems: &mut Problem
         check_pages(&spec.stages, &graph, problems);
     }
     let pipeline: Arc<str> = spec.name.value.as_str().into();
-    let nodes = with_inline_matchers(spec.stages, graph, catalogue, problems);
+    let nodes = with_inline_matchers(spec.stages, graph, catalogue, loader, problems);
     if problems.error_count() > errors_before || order.is_none() {
         return None;
     }
@@ -171,11 +176,12 @@ struct Nodes {
     graph: Graph,
 }
 
-/// Puts a matcher right behind each source whose checks have matches of their own.
+/// Puts matchers right behind each source whose checks have matches of their own.
 fn with_inline_matchers(
     entries: Vec<StageEntry>,
     graph: Graph,
     catalogue: &Catalogue,
+    loader: &dyn FileLoader,
     problems: &mut Problems,
 ) -> Nodes {
     let mut stages: Vec<PlanStage> = Vec::with_capacity(entries.len());
@@ -183,32 +189,18 @@ fn with_inline_matchers(
     for (index, entry) in entries.into_iter().enumerate() {
         let inline = entry.spec.inline_matches();
         let name = entry.name.value;
-        if !inline.is_empty() {
-            let spec = (catalogue.inline_matcher)(&name, inline, problems);
-            let name = format!("{name}/match").into();
-            let stage = PlanStage {
-                name,
-                section: Section::Transforms,
-                kind: "match",
-                needs_page: true,
-                keep_pages: false,
-                spec,
-            };
-            matchers.push((index, stage));
+        for kind in catalogue.inline_kinds.iter().filter(|_| !inline.is_empty()) {
+            if let Some(spec) = (kind.stage)(&name, &inline, loader, problems) {
+                let name = format!("{name}/{}", kind.name);
+                matchers.push((index, PlanStage::new(name, Section::Transforms, kind.name, spec)));
+            }
         }
-        stages.push(PlanStage {
-            name: name.into(),
-            section: entry.section,
-            kind: entry.kind.spec.name,
-            needs_page: entry.spec.needs_page(),
-            keep_pages: false,
-            spec: entry.spec,
-        });
+        stages.push(PlanStage::new(name, entry.section, entry.kind.spec.name, entry.spec));
     }
     let mut joined = Graph::new(stages.len() + matchers.len());
     let mut given_by: Vec<usize> = (0..stages.len()).collect();
     for (source, matcher) in matchers {
-        joined.join(source, stages.len());
+        joined.join(given_by[source], stages.len());
         given_by[source] = stages.len();
         stages.push(matcher);
     }
@@ -241,7 +233,7 @@ fn lay_out(pipeline: Arc<str>, nodes: Nodes) -> Plan {
         let id = StageId(place[*index]);
         let fused = match graph.inputs[*index].as_slice() {
             [only] => {
-                let both = [*only, *index].map(|node| sorted[place[node]].section == Section::Transforms);
+                let both = [*only, *index].map(|node| sorted[place[node]].may_share_task());
                 both == [true, true] && graph.outputs[*only].len() == 1
             }
             _ => false,

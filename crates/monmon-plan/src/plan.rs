@@ -48,6 +48,22 @@ pub struct PlanTask {
     pub stages: Vec<StageId>,
 }
 
+impl PlanStage {
+    pub(crate) fn new(
+        name: String,
+        section: Section,
+        kind: &'static str,
+        spec: Box<dyn StageSpec>,
+    ) -> PlanStage {
+        PlanStage { name: name.into(), section, kind, needs_page: spec.needs_page(), keep_pages: false, spec }
+    }
+
+    /// Whether the stage may run in one task with another transform.
+    pub(crate) fn may_share_task(&self) -> bool {
+        self.section == Section::Transforms && !self.spec.needs_own_thread()
+    }
+}
+
 impl Plan {
     pub fn stage(&self, id: StageId) -> &PlanStage {
         &self.stages[id.0]

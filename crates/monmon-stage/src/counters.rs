@@ -37,6 +37,8 @@ counters! {
     rejected add_rejected;
     /// Items that were in the store already.
     duplicates add_duplicates;
+    /// Matches that could not be decided.
+    undecided add_undecided;
     /// Tries after the first.
     retries add_retries;
 }

@@ -88,6 +88,11 @@ pub trait StageSpec: fmt::Debug + Send + Sync {
         false
     }
 
+    /// Whether a transform may hold up those that would share its thread.
+    fn needs_own_thread(&self) -> bool {
+        false
+    }
+
     /// Whether a source has pages to give.
     fn gives_page(&self) -> bool {
         false

@@ -5,6 +5,7 @@
 //! whose values are typed. Everything that is wrong goes into [`Problems`], with its place; [`Report`] shows them.
 
 mod decode;
+mod free;
 mod late;
 mod load;
 mod mend;
@@ -19,6 +20,7 @@ mod span;
 mod table;
 mod value;
 
+pub use free::{FreeBlock, FreeEntry, FreeValue};
 pub use late::{Late, LateSource, Resolved, SECRET_FILE_BYTES_MAX, Secret, World};
 pub use load::{
     DiskLoader, FILE_BYTES_MAX, FileLoader, INCLUDE_DEPTH_MAX, INCLUDE_FILES_MAX, LoadError, Loaded,

@@ -44,6 +44,10 @@ pub trait FileLoader {
     fn load(&self, path: &Path, bytes_max: usize) -> Result<Vec<u8>, LoadError>;
     /// The one name of a file that may be named in several ways.
     fn canonical(&self, path: &Path) -> Result<PathBuf, LoadError>;
+    /// Whether paths are those of the file system.
+    fn is_disk(&self) -> bool {
+        false
+    }
 }
 
 /// Files on disk. Directories, pipes and devices are refused before anything is read from them.
@@ -67,6 +71,10 @@ impl FileLoader for DiskLoader {
 
     fn canonical(&self, path: &Path) -> Result<PathBuf, LoadError> {
         Ok(std::fs::canonicalize(path)?)
+    }
+
+    fn is_disk(&self) -> bool {
+        true
     }
 }
 

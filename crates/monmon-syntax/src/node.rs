@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::decode::decode_default;
+use crate::free::FreeBlock;
 use crate::late::Late;
 use crate::quantity::Ranges;
 use crate::span::{Span, Spanned};
@@ -19,6 +20,8 @@ pub struct Node {
     pub children: Vec<Node>,
     /// The properties whose names the user chose, where the spec allows them.
     pub extra: Vec<(Spanned<String>, Spanned<Value>)>,
+    /// What stands in the block, where the spec leaves it free.
+    pub free: FreeBlock,
     /// In their places; one that was wrong is `None`.
     pub(crate) args: Vec<Option<Spanned<Value>>>,
     pub(crate) options: BTreeMap<&'static str, Given>,
@@ -42,6 +45,7 @@ impl Node {
             name_span,
             children: Vec::new(),
             extra: Vec::new(),
+            free: FreeBlock::default(),
             args: Vec::new(),
             options: BTreeMap::new(),
             sound: true,

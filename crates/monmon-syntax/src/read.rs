@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use kdl::{KdlEntry, KdlNode};
+use kdl::{KdlDocument, KdlEntry, KdlNode, KdlValue};
 
 use crate::decode::Written;
+use crate::free::{FreeEntry, FreeValue};
 use crate::nearest::{did_you_mean, nearest};
 use crate::node::{Given, Node};
 use crate::parse::{node_name_span, node_span};
@@ -12,6 +13,9 @@ use crate::problem::{Code, Problem, Problems};
 use crate::span::{FileId, Span, Spanned};
 use crate::table::{ArgSpec, NodeSpec, Occurs, OptionSpec, ValueKind};
 use crate::value::Value;
+
+/// Most names in a free block, and most values of one of them.
+const FREE_ENTRIES_MAX: usize = 1000;
 
 /// Reads `node`, whose name the caller has already matched with the spec's. What is wrong goes to `problems`; a value
 /// that is wrong is left out of the result, so that its getter gives the default.
@@ -120,6 +124,9 @@ impl Reader<'_> {
                     }
                 }
             }
+        } else if self.spec.free_block {
+            let values = self.free_value(name.value, entry).into_iter().collect();
+            self.free_entry(FreeEntry { name: name.map(str::to_owned), values });
         } else if self.spec.child(name.value).is_some() {
             self.report(
                 Problem::new(
@@ -174,6 +181,9 @@ impl Reader<'_> {
 
     fn block(&mut self) {
         let Some(block) = self.node.children() else { return };
+        if self.spec.free_block {
+            return self.free_block(block);
+        }
         if self.spec.children.is_empty() && self.spec.options.is_empty() && !block.nodes().is_empty() {
             let span = node_name_span(self.file, &block.nodes()[0]);
             return self.report(
@@ -207,6 +217,68 @@ impl Reader<'_> {
                 self.unknown(Code::UnknownNode, name);
             }
         }
+    }
+
+    fn free_block(&mut self, block: &KdlDocument) {
+        for child in block.nodes() {
+            let name = Spanned::new(child.name().value().to_owned(), node_name_span(self.file, child));
+            if let Some(inner) = child.children().and_then(|block| block.nodes().first()) {
+                let span = node_name_span(self.file, inner);
+                let message = format!("`{}` takes values and no block", name.value);
+                self.report(
+                    Problem::new(Code::UnexpectedBlock, span, message).label("nothing can stand here"),
+                );
+            }
+            let mut values = Vec::new();
+            for entry in child.entries().iter().take(FREE_ENTRIES_MAX + 1) {
+                if entry.name().is_none() {
+                    values.extend(self.free_value(&name.value, entry));
+                } else {
+                    let span = self.entry_span(entry);
+                    let message = format!("`{}` takes values without names", name.value);
+                    let problem = Problem::new(Code::UnknownOption, span, message);
+                    self.report(problem.label("expected a value alone"));
+                }
+            }
+            self.free_entry(FreeEntry { name, values });
+        }
+    }
+
+    fn free_entry(&mut self, entry: FreeEntry) {
+        let entries = self.out.free.entries.len();
+        if entries == FREE_ENTRIES_MAX || entry.values.len() > FREE_ENTRIES_MAX {
+            let message =
+                format!("`{}` takes at most {FREE_ENTRIES_MAX} names and values of each", self.spec.name);
+            self.report(Problem::new(Code::TooMany, entry.name.span, message).label("one too many"));
+        }
+        if entries < FREE_ENTRIES_MAX {
+            self.out.free.entries.push(entry);
+        }
+    }
+
+    fn free_value(&mut self, name: &str, entry: &KdlEntry) -> Option<Spanned<FreeValue>> {
+        let span = self.value_span(entry);
+        let plain = entry.ty().is_none();
+        let value = match entry.value() {
+            KdlValue::Bool(flag) if plain => FreeValue::Bool(*flag),
+            KdlValue::Integer(number) if plain && i64::try_from(*number).is_ok() => {
+                FreeValue::Integer(i64::try_from(*number).ok()?)
+            }
+            KdlValue::Float(number) if plain && number.is_finite() => FreeValue::Number(*number),
+            KdlValue::String(_) => match self.value(name, ValueKind::Text, entry)?.value {
+                Value::Late(late) => FreeValue::Text(late),
+                _ => return None,
+            },
+            KdlValue::Bool(_) | KdlValue::Integer(_) | KdlValue::Float(_) | KdlValue::Null => {
+                let message = format!("the value of `{name}` is none that can be given here");
+                self.report(
+                    Problem::new(Code::WrongType, span, message)
+                        .label("expected a text, a number of 64 bits, #true or #false"),
+                );
+                return None;
+            }
+        };
+        Some(Spanned::new(value, span))
     }
 
     /// `topic "x"`: an option written as a child with one argument.

@@ -29,6 +29,8 @@ pub struct NodeSpec {
     pub occurs: Occurs,
     /// The kind of the values of properties whose names the user chooses, as in `label team="docs"`.
     pub open_properties: Option<ValueKind>,
+    /// The block takes any names, with texts, numbers and flags: a schema from elsewhere says what may be there.
+    pub free_block: bool,
 }
 
 impl NodeSpec {
@@ -42,6 +44,7 @@ impl NodeSpec {
         children: &[],
         occurs: Occurs::Many,
         open_properties: None,
+        free_block: false,
     };
 
     pub fn option(&self, name: &str) -> Option<&'static OptionSpec> {

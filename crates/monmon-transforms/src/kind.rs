@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use monmon_stage::matching::{InlineMatch, MATCH, MatchSpec};
+use monmon_stage::matching::{InlineMatch, InlineSpec, MATCH, MatchSpec};
 use monmon_stage::{
     DecodeContext, FROM, OpenFuture, OpenStage, STAGE_NAME, Section, StageContext, StageKind, StageSpec,
 };
-use monmon_syntax::{Code, Node, NodeSpec, Occurs, OptionSpec, Problem, Problems, Span, ValueKind};
+use monmon_syntax::{
+    Code, FileLoader, Node, NodeSpec, Occurs, OptionSpec, Problem, Problems, Span, ValueKind,
+};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -65,25 +67,32 @@ fn decode(node: &Node, _context: &DecodeContext<'_>, problems: &mut Problems) ->
     Box::new(RegexSpec { stage: None, backtrack_limit, written, scope: Scope::All(matchers) })
 }
 
-/// The stage that the plan puts behind a source with matchers inside its checks: the same transform, told by check.
+/// The stage that the plan puts behind a source with patterns inside its checks: the same transform, told by check.
 pub fn inline_stage(
     source_stage: &str,
-    matches: Vec<InlineMatch>,
+    matches: &[InlineMatch],
+    _loader: &dyn FileLoader,
     problems: &mut Problems,
-) -> Box<dyn StageSpec> {
+) -> Option<Box<dyn StageSpec>> {
     let mut patterns = Patterns::new(BACKTRACK_LIMIT);
     let mut checks: HashMap<Uuid, (Names, Vec<Matcher>)> = HashMap::new();
-    for inline in &matches {
+    let mut written = Vec::new();
+    for inline in matches {
+        let InlineSpec::Pattern(spec) = &inline.spec else { continue };
         let (names, matchers) = checks.entry(inline.check).or_default();
-        matchers.extend(matcher(&inline.spec, names, &mut patterns, problems));
+        matchers.extend(matcher(spec, names, &mut patterns, problems));
+        written.push((Some(inline.check), spec.clone()));
+    }
+    if written.is_empty() {
+        return None;
     }
     let scope = checks.into_iter().map(|(check, (_, matchers))| (check, matchers)).collect();
-    Box::new(RegexSpec {
+    Some(Box::new(RegexSpec {
         stage: Some(source_stage.into()),
         backtrack_limit: BACKTRACK_LIMIT,
-        written: matches.into_iter().map(|inline| (Some(inline.check), inline.spec)).collect(),
+        written,
         scope: Scope::ByCheck(Arc::new(scope)),
-    })
+    }))
 }
 
 /// The names of one stage or check, with their places.
@@ -132,8 +141,7 @@ impl StageSpec for RegexSpec {
 }
 
 fn describe(check: Option<Uuid>, spec: &MatchSpec) -> Value {
-    let mut value =
-        json!({ "name": spec.name.value, "pattern": spec.pattern.value, "present": spec.present });
+    let mut value = spec.describe();
     if let Some(check) = check {
         value["check"] = json!(check);
     }

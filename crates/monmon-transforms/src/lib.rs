@@ -6,5 +6,5 @@ mod pattern;
 mod transform;
 
 pub use kind::{REGEX, inline_stage};
-pub use matcher::{MATCHERS_MAX, VALUE_CHARS_MAX, VALUES_BYTES_MAX, VALUES_MAX};
+pub use matcher::MATCHERS_MAX;
 pub use pattern::{BACKTRACK_LIMIT, PATTERN_BYTES_MAX, PATTERN_SIZE_MAX, PATTERNS_MAX};

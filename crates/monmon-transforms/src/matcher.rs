@@ -5,16 +5,10 @@ use std::sync::Arc;
 
 use fancy_regex::{Captures, Error, Regex, RuntimeError};
 use monmon_model::{Match, MatchStatus};
-use monmon_stage::matching::MatchSpec;
+use monmon_stage::matching::{MatchSpec, VALUE_CHARS_MAX, VALUES_BYTES_MAX, VALUES_MAX, storable};
 
 /// Matchers of one stage, or of one check.
 pub const MATCHERS_MAX: usize = 200;
-/// Named groups of one match that become values; the first by name.
-pub const VALUES_MAX: usize = 32;
-/// Longest value, in characters; the rest is cut off.
-pub const VALUE_CHARS_MAX: usize = 1024;
-/// All values of one measurement, in bytes: it must still fit the wire format with the worst of escapes.
-pub const VALUES_BYTES_MAX: usize = 96 * 1024;
 /// How much of what was found a message quotes, in characters.
 const QUOTE_CHARS_MAX: usize = 80;
 
@@ -123,6 +117,7 @@ impl Matcher {
             found,
             message,
             values: BTreeMap::new(),
+            metrics: BTreeMap::new(),
         }
     }
 
@@ -156,9 +151,4 @@ fn quote(text: &str) -> String {
         quote.push('\u{2026}');
     }
     quote
-}
-
-/// No text column can hold NUL.
-fn storable(c: char) -> char {
-    if c == '\0' { char::REPLACEMENT_CHARACTER } else { c }
 }

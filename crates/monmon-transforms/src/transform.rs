@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use monmon_model::Measurement;
+use monmon_stage::matching::{VALUES_BYTES_MAX, values_bytes};
 use monmon_stage::{Batch, Item, Measured, Transform};
 use uuid::Uuid;
 
-use crate::matcher::{Matcher, Text, VALUES_BYTES_MAX};
+use crate::matcher::{Matcher, Text};
 
 /// Which matchers look at which measurements.
 #[derive(Clone, Debug)]
@@ -67,10 +68,4 @@ impl Scope {
             Scope::ByCheck(checks) => checks.get(&measurement.check.id).map_or(&[], Vec::as_slice),
         }
     }
-}
-
-/// What the values of earlier stages take.
-fn values_bytes(measurement: &Measurement) -> usize {
-    let values = measurement.matches.iter().flat_map(|found| &found.values);
-    values.map(|(name, value)| name.len() + value.len()).sum()
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{Exit, db, run, status, validate};
+use crate::{Exit, db, plugins, run, status, validate};
 
 /// Checks websites on a schedule and keeps every measurement.
 ///
@@ -31,6 +31,12 @@ enum Command {
     /// Show each check's newest state, response times, uptime and coverage over the last 24 hours
     #[command(after_help = Exit::HELP)]
     Status(StatusArgs),
+    /// Compile a plugin from standard input to standard output: what this program asks of itself
+    #[command(name = plugins::COMPILE, hide = true)]
+    CompilePlugin {
+        #[arg(long)]
+        metered: bool,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -138,11 +144,14 @@ fn duration(text: &str) -> Result<Duration, String> {
 impl Cli {
     /// Does what was asked for.
     pub async fn execute(self) -> Exit {
+        plugins::set_up();
         match self.command {
             Command::Run(args) => run::run(&args).await,
             Command::Validate(args) => validate::validate(&args),
             Command::Db(DbCommand::Migrate(args)) => db::migrate(&args).await,
             Command::Status(args) => status::status(&args).await,
+            // It ends here: the exit code is for the process that asked.
+            Command::CompilePlugin { metered } => std::process::exit(monmon_wasm::work(metered)),
         }
     }
 }

@@ -26,7 +26,7 @@ pub fn front(path: &Path, loader: &dyn FileLoader) -> Front {
     let mut plan = None;
     if let Some(spec) = resolve(&loaded, &CATALOGUE, loader, &mut problems) {
         description = Some(spec.describe());
-        let compiled = compile(spec, &CATALOGUE, &mut problems);
+        let compiled = compile(spec, &CATALOGUE, loader, &mut problems);
         plan = compiled.filter(|_| !problems.has_errors());
     }
     Front { sources: loaded.sources, problems, spec: description, plan }

@@ -8,6 +8,7 @@ mod db;
 mod exit;
 mod front;
 mod logs;
+mod plugins;
 mod prober;
 mod progress;
 mod run;

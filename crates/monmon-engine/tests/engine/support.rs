@@ -8,7 +8,7 @@ use monmon_plan::{Catalogue, PipelineSpec, Plan, StageEntry, compile};
 use monmon_stage::{
     Batch, DecodeContext, Inlet, Mode, Section, Sink, StageError, StageKind, StageSpec, Transform,
 };
-use monmon_syntax::{FileId, Node, NodeSpec, Problems, Span, Spanned};
+use monmon_syntax::{FileId, MemoryLoader, Node, NodeSpec, Problems, Span, Spanned};
 use monmon_testkit::stages::{AckBook, Step, TestSpec, stage_context};
 use tokio::sync::oneshot;
 
@@ -48,12 +48,10 @@ pub(crate) fn plan_named(pipeline: &str, stages: Vec<Written>) -> Plan {
     };
     let stages = stages.into_iter().enumerate().map(entry).collect();
     let spec = PipelineSpec { name: Spanned::new(pipeline.to_owned(), span), stages };
-    let catalogue = Catalogue {
-        kinds: &[],
-        inline_matcher: |_, _, _| unreachable!("no source of these tests has matches inside"),
-    };
+    let catalogue = Catalogue { kinds: &[], inline_kinds: &[] };
     let mut problems = Problems::new();
-    compile(spec, &catalogue, &mut problems).unwrap_or_else(|| panic!("the test's plan is bad: {problems:?}"))
+    compile(spec, &catalogue, &MemoryLoader::new(), &mut problems)
+        .unwrap_or_else(|| panic!("the test's plan is bad: {problems:?}"))
 }
 
 pub(crate) fn source(steps: Vec<Step>, book: &Arc<AckBook>) -> Written {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use monmon_model::bounds::{LABEL_NAME_CHARS_MAX, LABELS_MAX, fits};
 use monmon_model::{Labels, check_id};
-use monmon_stage::matching::MatchSpec;
+use monmon_stage::matching::{InlineSpec, MatchSpec, PluginSpec};
 use monmon_stage::{DecodeContext, StageSpec};
 use monmon_syntax::{Code, Node, Problem, Problems, Ranges, Span, Value, parse_ranges, printable};
 use uuid::Uuid;
@@ -112,7 +112,7 @@ fn check(
     let time = expect.and_then(|expect| expect.below("time")).map(|given| given.value);
     let headers = headers(node, context, problems);
     let labels = labels(node, problems);
-    let matches = matches(node, problems);
+    let matches = matches(node, context, problems);
     let id = match node.text("id") {
         None => check_id(context.pipeline, context.stage, &name.value),
         Some(given) => match Uuid::try_parse(&given.value) {
@@ -244,18 +244,24 @@ pub(crate) fn label_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn matches(node: &Node, problems: &mut Problems) -> Vec<MatchSpec> {
-    let mut matches: Vec<MatchSpec> = Vec::new();
-    for found in node.children_named("match").filter_map(MatchSpec::read) {
-        match matches.iter().find(|known| known.name.value == found.name.value) {
+fn matches(node: &Node, context: &DecodeContext<'_>, problems: &mut Problems) -> Vec<InlineSpec> {
+    let mut matches: Vec<InlineSpec> = Vec::new();
+    for child in &node.children {
+        let found = match child.spec.name {
+            "match" => MatchSpec::read(child).map(InlineSpec::Pattern),
+            "wasm" => PluginSpec::read(child, context.folder, problems).map(InlineSpec::Plugin),
+            _ => None,
+        };
+        let Some(found) = found else { continue };
+        match matches.iter().find(|known| known.name().value == found.name().value) {
             Some(first) => problems.push(
                 Problem::new(
                     Code::DuplicateName,
-                    found.name.span,
-                    format!("the check has two matchers named `{}`", found.name.value),
+                    found.name().span,
+                    format!("the check has two matchers named `{}`", found.name().value),
                 )
                 .label("the second")
-                .related(first.name.span, "the first"),
+                .related(first.name().span, "the first"),
             ),
             None => matches.push(found),
         }

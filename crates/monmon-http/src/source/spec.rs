@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use monmon_model::Labels;
-use monmon_stage::matching::{InlineMatch, MatchSpec};
+use monmon_stage::matching::{InlineMatch, InlineSpec};
 use monmon_stage::{OpenFuture, StageContext, StageSpec};
 use monmon_syntax::{Late, Ranges, format_duration, format_size};
 use serde_json::{Map, Value, json};
@@ -40,7 +40,7 @@ pub(crate) struct CheckSpec {
     pub(crate) time: Option<Duration>,
     pub(crate) headers: Vec<(String, Late)>,
     pub(crate) labels: Labels,
-    pub(crate) matches: Vec<MatchSpec>,
+    pub(crate) matches: Vec<InlineSpec>,
 }
 
 impl StageSpec for HttpSpec {
@@ -105,10 +105,7 @@ impl CheckSpec {
             described["labels"] = json!(self.labels);
         }
         if !self.matches.is_empty() {
-            let matches = self.matches.iter().map(|spec| {
-                json!({ "name": spec.name.value, "pattern": spec.pattern.value, "present": spec.present })
-            });
-            described["matches"] = Value::Array(matches.collect());
+            described["matches"] = Value::Array(self.matches.iter().map(InlineSpec::describe).collect());
         }
         described
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use monmon_stage::STAGE_NAME;
-use monmon_stage::matching::MATCH;
+use monmon_stage::matching::{INLINE_PLUGIN, MATCH};
 use monmon_syntax::{ArgSpec, NodeSpec, Occurs, OptionSpec, ValueKind};
 
 const MIB: u64 = 1 << 20;
@@ -131,7 +131,7 @@ static CHECK: NodeSpec = NodeSpec {
             ..OptionSpec::BLANK
         },
     ],
-    children: &[&EXPECT, &MATCH, &HEADER, &LABEL],
+    children: &[&EXPECT, &MATCH, &INLINE_PLUGIN, &HEADER, &LABEL],
     ..NodeSpec::BLANK
 };
 

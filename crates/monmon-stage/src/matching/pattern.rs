@@ -1,7 +1,7 @@
 //! The `match` node, which stands inside a check and inside a `regex` stage alike.
 
 use monmon_syntax::{ArgSpec, Node, NodeSpec, Occurs, OptionSpec, Spanned, ValueKind};
-use uuid::Uuid;
+use serde_json::{Value, json};
 
 /// How a matcher is written.
 pub static MATCH: NodeSpec = NodeSpec {
@@ -37,18 +37,16 @@ pub struct MatchSpec {
     pub present: bool,
 }
 
-/// A matcher that belongs to one check.
-#[derive(Clone, Debug)]
-pub struct InlineMatch {
-    pub check: Uuid,
-    pub spec: MatchSpec,
-}
-
 impl MatchSpec {
     /// Reads a `match` node; `None` where something was reported already.
     pub fn read(node: &Node) -> Option<MatchSpec> {
         let name = node.arg_text(0)?;
         let pattern = node.arg_text(1)?;
         Some(MatchSpec { name, pattern, present: node.flag("present") })
+    }
+
+    /// What a snapshot shows.
+    pub fn describe(&self) -> Value {
+        json!({ "name": self.name.value, "pattern": self.pattern.value, "present": self.present })
     }
 }
