@@ -120,6 +120,9 @@ fn run_transforms(
     emitter: &Emitter,
 ) -> Result<(), StageError> {
     while let Some(mut batch) = input.blocking_recv() {
+        if let Some((first, _)) = transforms.first_mut() {
+            first.backlog(input.backlog());
+        }
         for (transform, counters) in &mut transforms {
             counters.add_received(batch.len() as u64);
             transform.apply(&mut batch);

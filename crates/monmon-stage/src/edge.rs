@@ -127,6 +127,11 @@ impl Inlet {
         Some(self.take(queued))
     }
 
+    /// How many places are taken by what waits.
+    pub fn backlog(&self) -> usize {
+        (self.places.capacity as usize).saturating_sub(self.places.free.available_permits())
+    }
+
     fn take(&self, queued: Queued) -> Batch {
         self.places.free.add_permits(queued.places as usize);
         queued.batch

@@ -126,6 +126,9 @@ pub trait Source: Send {
 /// A function over batches. It runs on threads of its own, and what it can't decide is a match with an error.
 pub trait Transform: Send {
     fn apply(&mut self, batch: &mut Batch);
+
+    /// How many places of the edge are taken by what waits for the stage; told before each batch.
+    fn backlog(&mut self, _places: usize) {}
 }
 
 #[async_trait]

@@ -228,11 +228,12 @@ impl WasmSpec {
             let seed = context.prober.id.as_u128() as u64 ^ at as u64;
             let matcher = PluginMatcher::new(ready.plugin.clone(), json.into(), ready.limits, ready.fresh)
                 .logged(context.pipeline.clone(), stage.clone(), ready.name.clone(), seed);
-            // A run that does everything once takes the time that it takes.
-            matchers.push(if context.mode == Mode::Continuous { matcher.budgeted() } else { matcher });
+            matchers.push(matcher);
         }
         let counters = context.counters.clone();
-        Ok(PluginTransform { stage, scope, matchers, live: VecDeque::new(), counters })
+        // A run that does everything once takes the time that it takes.
+        let sheds = context.mode == Mode::Continuous;
+        Ok(PluginTransform { stage, scope, matchers, live: VecDeque::new(), counters, sheds })
     }
 }
 

@@ -43,8 +43,8 @@ pub struct PluginMatcher {
     config: Arc<str>,
     limits: PluginLimits,
     fresh: bool,
-    /// Whether what it may use of its thread has a bound.
-    has_budget: bool,
+    /// Pages wait for it, and what it may use of its thread has a bound.
+    is_behind: bool,
     book: Option<Arc<Logbook>>,
     /// For the log: pipeline, stage and matcher.
     place: [Arc<str>; 3],
@@ -66,7 +66,7 @@ impl PluginMatcher {
             config,
             limits,
             fresh,
-            has_budget: false,
+            is_behind: false,
             book: None,
             place: [nowhere.clone(), nowhere.clone(), nowhere],
             instance: None,
@@ -95,11 +95,9 @@ impl PluginMatcher {
         self
     }
 
-    /// With a bound on what it may use of its thread.
-    #[must_use]
-    pub fn budgeted(mut self) -> PluginMatcher {
-        self.has_budget = true;
-        self
+    /// Whether pages wait for it. What it may use of its thread has a bound then.
+    pub fn behind(&mut self, is_behind: bool) {
+        self.is_behind = is_behind;
     }
 
     pub fn plugin(&self) -> &Arc<Plugin> {
@@ -135,7 +133,7 @@ impl PluginMatcher {
                 "the plugin failed time after time and is left alone for {left} s more; last it {why}"
             ));
         }
-        if self.has_budget && self.budget.is_spent(now) {
+        if self.budget.is_spent(now) && self.is_behind {
             self.counts.not_asked += 1;
             return Answer::NotAsked(
                 "the plugin is too slow for its pages: its thread is busy all the time".to_owned(),

@@ -10,10 +10,12 @@ pub const FAULTS_MAX: u32 = 5;
 const FIRST: Duration = Duration::from_secs(2);
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// Share of its thread that a plugin may use in the long run.
-const BUSY_SHARE: f64 = 0.9;
+/// Share of its thread that a plugin may use in the long run, while pages wait for it.
+const BUSY_SHARE: f64 = 0.5;
 /// What it may use beyond that for a while.
-const BUSY_BURST: Duration = Duration::from_secs(2);
+const BUSY_BURST_SECONDS: f64 = 1.0;
+/// So many pages wait when a plugin is too slow for them.
+pub(crate) const BACKLOG_MAX: usize = 256;
 
 /// Whether a plugin may be called.
 #[derive(Debug)]
@@ -67,24 +69,25 @@ impl Quarantine {
 /// What a plugin may use of its thread, so that a slow one can't pile up pages until there is no memory for any.
 #[derive(Debug)]
 pub(crate) struct Budget {
-    left: Duration,
+    /// In seconds; less than nothing after a long call.
+    left: f64,
     at: Instant,
 }
 
 impl Budget {
     pub(crate) fn new(now: Instant) -> Budget {
-        Budget { left: BUSY_BURST, at: now }
+        Budget { left: BUSY_BURST_SECONDS, at: now }
     }
 
     pub(crate) fn is_spent(&mut self, now: Instant) -> bool {
-        let earned = now.duration_since(self.at).mul_f64(BUSY_SHARE);
-        self.left = (self.left + earned).min(BUSY_BURST);
+        let earned = now.duration_since(self.at).as_secs_f64() * BUSY_SHARE;
+        self.left = (self.left + earned).min(BUSY_BURST_SECONDS);
         self.at = now;
-        self.left.is_zero()
+        self.left <= 0.0
     }
 
     pub(crate) fn spend(&mut self, time: Duration) {
-        self.left = self.left.saturating_sub(time);
+        self.left -= time.as_secs_f64();
     }
 }
 
@@ -127,10 +130,10 @@ mod tests {
         let now = Instant::now();
         let mut budget = Budget::new(now);
         assert!(!budget.is_spent(now));
-        budget.spend(BUSY_BURST);
+        budget.spend(Duration::from_secs_f64(BUSY_BURST_SECONDS));
         assert!(budget.is_spent(now));
         assert!(!budget.is_spent(now + Duration::from_millis(100)));
-        budget.spend(Duration::from_millis(91));
-        assert!(budget.is_spent(now + Duration::from_millis(100)), "a tenth of the time is for others");
+        budget.spend(Duration::from_millis(51));
+        assert!(budget.is_spent(now + Duration::from_millis(100)), "half of the time is for others");
     }
 }

@@ -9,6 +9,7 @@ use monmon_stage::{Batch, Item, Measured, StageCounters, Transform};
 use uuid::Uuid;
 
 use crate::matcher::{Answer, PluginMatcher};
+use crate::quarantine::BACKLOG_MAX;
 use crate::verdict::{Response, Verdict};
 
 /// Most instances that one stage keeps; beyond it those that were not used for longest make room.
@@ -38,9 +39,16 @@ pub(crate) struct PluginTransform {
     /// Those with an instance, the one used last behind.
     pub(crate) live: VecDeque<usize>,
     pub(crate) counters: Arc<StageCounters>,
+    /// Whether pages that a plugin is too slow for pass without it.
+    pub(crate) sheds: bool,
 }
 
 impl Transform for PluginTransform {
+    fn backlog(&mut self, places: usize) {
+        let is_behind = self.sheds && places >= BACKLOG_MAX;
+        self.matchers.iter_mut().for_each(|matcher| matcher.behind(is_behind));
+    }
+
     fn apply(&mut self, batch: &mut Batch) {
         for envelope in batch {
             if let Item::Measurement(measured) = &mut envelope.item {
