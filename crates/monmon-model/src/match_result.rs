@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::bounds::{MESSAGE_CHARS_MAX, METRIC_UNIT_CHARS_MAX, NAME_CHARS_MAX};
 
@@ -57,6 +57,7 @@ pub struct Match {
 /// A number with its unit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Metric {
+    #[serde(deserialize_with = "unsigned_zero")]
     value: f64,
     /// Such as `ms`; empty for a bare number.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -70,7 +71,7 @@ impl Eq for Metric {}
 impl Metric {
     /// `None` for what is no number. Zero has no sign: a store may not keep it.
     pub fn new(value: f64, unit: impl Into<String>) -> Option<Metric> {
-        value.is_finite().then(|| Metric { value: if value == 0.0 { 0.0 } else { value }, unit: unit.into() })
+        value.is_finite().then(|| Metric { value: plain_zero(value), unit: unit.into() })
     }
 
     pub fn value(&self) -> f64 {
@@ -80,4 +81,13 @@ impl Metric {
     pub fn unit(&self) -> &str {
         &self.unit
     }
+}
+
+fn plain_zero(value: f64) -> f64 {
+    if value == 0.0 { 0.0 } else { value }
+}
+
+/// JSON has no other numbers than finite ones.
+fn unsigned_zero<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    f64::deserialize(deserializer).map(plain_zero)
 }

@@ -294,6 +294,7 @@ mod tests {
             found: None,
             message: Some(format!("{name} said so")),
             values: Default::default(),
+            metrics: Default::default(),
         }
     }
 

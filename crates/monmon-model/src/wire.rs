@@ -10,7 +10,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::bounds::{
-    LABEL_NAME_CHARS_MAX, LABEL_VALUE_CHARS_MAX, LABELS_MAX, MESSAGE_CHARS_MAX, NAME_CHARS_MAX, fits,
+    LABEL_NAME_CHARS_MAX, LABEL_VALUE_CHARS_MAX, LABELS_MAX, MESSAGE_CHARS_MAX, METRIC_NAME_CHARS_MAX,
+    METRIC_UNIT_CHARS_MAX, METRICS_MAX, NAME_CHARS_MAX, fits,
 };
 use crate::{Measurement, Rejected, RejectedReason};
 
@@ -231,6 +232,15 @@ fn check_lengths(measurement: &Measurement) -> Result<(), DecodeError> {
         hold("matches.name", &found.name, NAME_CHARS_MAX)?;
         hold("matches.stage", &found.stage, NAME_CHARS_MAX)?;
         hold("matches.message", found.message.as_deref().unwrap_or_default(), MESSAGE_CHARS_MAX)?;
+        if found.metrics.len() > METRICS_MAX {
+            let message =
+                format!("`matches.metrics` has {} numbers, at most {METRICS_MAX}", found.metrics.len());
+            return Err(refuse(RejectedReason::BadField, message));
+        }
+        for (name, metric) in &found.metrics {
+            hold("matches.metrics", name, METRIC_NAME_CHARS_MAX)?;
+            hold("matches.metrics.unit", metric.unit(), METRIC_UNIT_CHARS_MAX)?;
+        }
     }
     Ok(())
 }

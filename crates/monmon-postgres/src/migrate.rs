@@ -25,6 +25,7 @@ const MIGRATIONS: &[Migration] = migrations! {
     2 "functions" "0002_functions.sql"
     3 "views" "0003_views.sql"
     4 "uptime" "0004_uptime.sql"
+    5 "metrics" "0005_metrics.sql"
 };
 
 /// A migration that was applied by this call.

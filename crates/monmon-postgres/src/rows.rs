@@ -135,6 +135,7 @@ columns! {
         found "found" "boolean": Option<bool>,
         message "message" "text": Option<&'a str>,
         values "values" "jsonb": Option<String>,
+        metrics "metrics" "jsonb": Option<String>,
     }
 }
 
@@ -211,6 +212,7 @@ impl<'a> MatchRows<'a> {
         self.found.put(row, found.found);
         self.message.put(row, found.message.as_deref());
         self.values.put(row, (!found.values.is_empty()).then(|| json(&found.values)));
+        self.metrics.put(row, (!found.metrics.is_empty()).then(|| json(&found.metrics)));
     }
 }
 

@@ -50,8 +50,18 @@ fn matches(measurement: &Measurement) -> String {
     for found in &measurement.matches {
         let id = match_id(measurement.id, measurement.scheduled_at, &found.stage, &found.name);
         let values = (!found.values.is_empty()).then_some(&found.values);
+        let metrics = (!found.metrics.is_empty()).then_some(&found.metrics);
         matches.entry(id).or_insert_with(|| {
-            json!([found.stage, found.name, found.kind, found.status, found.found, found.message, values])
+            json!([
+                found.stage,
+                found.name,
+                found.kind,
+                found.status,
+                found.found,
+                found.message,
+                values,
+                metrics
+            ])
         });
     }
     Value::from_iter(matches.into_values()).to_string()
@@ -75,7 +85,7 @@ pub(crate) fn statement() -> String {
                     CASE WHEN b.prober_id IS DISTINCT FROM r.prober_id THEN 'prober_id' END,
                     CASE WHEN r.matches::jsonb <> (
                         SELECT coalesce(jsonb_agg(jsonb_build_array(x.stage, x.name, x.kind, x.status, x.found, x.message,
-                                                                    x.values) ORDER BY x.id), '[]')
+                                                                    x.values, x.metrics) ORDER BY x.id), '[]')
                         FROM monmon_match AS x
                         WHERE x.measurement_id = m.id AND x.id >= monmon_uuid_floor(m.scheduled_at)
                           AND x.id < monmon_uuid_floor(m.scheduled_at + interval '1 millisecond')

@@ -33,6 +33,7 @@ const MIGRATIONS: &[Migration] = migrations! {
     1 "0001_tables.sql"
     2 "0002_views.sql"
     3 "0003_uptime.sql"
+    4 "0004_metrics.sql"
 };
 
 /// When a commit is on the disk.

@@ -54,8 +54,8 @@ static MEASUREMENT: LazyLock<String> = LazyLock::new(|| {
 });
 
 const MATCH: &str = "INSERT INTO monmon_match \
-        (id, measurement_id, name, stage, kind, status, found, message, \"values\") \
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING";
+        (id, measurement_id, name, stage, kind, status, found, message, \"values\", metrics) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT DO NOTHING";
 
 const DEAD_LETTER: &str = "INSERT INTO monmon_dead_letter \
         (id, reason, message, pipeline, source, topic, kafka_partition, kafka_offset, occurred_at, key, bytes) \
@@ -141,6 +141,7 @@ fn put_match(
         found.found,
         found.message,
         (!found.values.is_empty()).then(|| json_text(&found.values)),
+        (!found.metrics.is_empty()).then(|| json_text(&found.metrics)),
     ])?;
     Ok(())
 }

@@ -28,10 +28,11 @@ static DIFFERING: LazyLock<String> = LazyLock::new(|| {
     format!("SELECT m.boot_id, {} FROM monmon_measurement AS m WHERE m.id = ?1", differing.join(" || "))
 });
 
-const MATCHES: &str = "SELECT stage, name, kind, status, found, message, \"values\" FROM monmon_match \
+const MATCHES: &str = "SELECT stage, name, kind, status, found, message, \"values\", metrics FROM monmon_match \
     WHERE measurement_id = ?1 ORDER BY id";
 
-type MatchRow = (String, String, String, String, Option<bool>, Option<String>, Option<String>);
+type MatchRow =
+    (String, String, String, String, Option<bool>, Option<String>, Option<String>, Option<String>);
 
 /// Holds a measurement against the stored one of its id.
 pub(crate) fn differing(
@@ -63,7 +64,16 @@ fn stored_twin(row: &Row<'_>) -> rusqlite::Result<StoredTwin> {
 }
 
 fn match_row(row: &Row<'_>) -> rusqlite::Result<MatchRow> {
-    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?))
+    Ok((
+        row.get(0)?,
+        row.get(1)?,
+        row.get(2)?,
+        row.get(3)?,
+        row.get(4)?,
+        row.get(5)?,
+        row.get(6)?,
+        row.get(7)?,
+    ))
 }
 
 /// The matches in the order of their ids. Of two with one id the first is stored.
@@ -80,6 +90,7 @@ fn match_rows(measurement: &Measurement) -> Vec<MatchRow> {
                 found.found,
                 found.message.clone(),
                 (!found.values.is_empty()).then(|| json_text(&found.values)),
+                (!found.metrics.is_empty()).then(|| json_text(&found.metrics)),
             )
         });
     }

@@ -16,7 +16,7 @@ fn migrating_twice_applies_once() {
     let rig = Rig::new();
     assert_eq!(migrate(&rig.path()).expect("made"), ["0001_tables.sql", "0002_views.sql", "0003_uptime.sql"]);
     assert_eq!(migrate(&rig.path()).expect("there"), [""; 0]);
-    assert_eq!(rig.count("monmon_schema_version"), 3);
+    assert_eq!(rig.count("monmon_schema_version"), 4);
 }
 
 #[test]
@@ -39,7 +39,7 @@ fn a_new_file_is_made_by_many_at_once() {
         let mut files = applied.clone();
         files.sort();
         assert_eq!(files, ["0001_tables.sql", "0002_views.sql", "0003_uptime.sql"], "each is told once");
-        assert_eq!(rig.count("monmon_schema_version"), 3);
+        assert_eq!(rig.count("monmon_schema_version"), 4);
     }
 }
 
@@ -189,7 +189,7 @@ async fn files_that_cannot_be_a_store() {
         .expect("made");
     let cases = [
         ("text", "is not a SQLite database"),
-        ("newer", "was made by a newer monmon: its tables are of version 99, this one knows 3"),
+        ("newer", "was made by a newer monmon: its tables are of version 99, this one knows 4"),
         ("no/such/folder/db", "cannot be opened"),
         (".", "is a folder, not a database"),
         ("/dev/null", "is not a SQLite database"),

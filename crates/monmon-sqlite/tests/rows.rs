@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use monmon_model::{
-    Certificate, Failure, FailureKind, Hop, Match, MatchStatus, Measurement, Origin, Outcome, Phase,
+    Certificate, Failure, FailureKind, Hop, Match, MatchStatus, Measurement, Metric, Origin, Outcome, Phase,
     Rejected, RejectedReason, Timings, Tls, wire,
 };
 use monmon_stage::{Ack, Envelope, Feed, Place};
@@ -61,6 +61,7 @@ fn full() -> Measurement {
         found: Some(true),
         message: None,
         values: BTreeMap::from([("title".to_owned(), "Docs \u{2014} \"start\"".to_owned())]),
+        metrics: BTreeMap::from([("price".to_owned(), Metric::new(12.5, "EUR").expect("a number"))]),
     }];
     full
 }
@@ -145,6 +146,9 @@ async fn a_measurement_with_everything() {
         ["TLSv1.3", "null", "1", "CN=docs", "2026-12-30T00:00:00.000000Z", "title", "titles", "passed", "1"];
     assert_eq!(row[1..10], expected);
     assert_eq!(row[10], "{\"title\":\"Docs \u{2014} \\\"start\\\"\"}");
+
+    let query = "SELECT stage, matcher, metric, value, unit FROM monmon_metric";
+    assert_eq!(only(&rig, query), ["titles", "title", "price", "12.5", "EUR"]);
 
     let query = "SELECT c.name, c.url, d.id = c.definition_id, d.interval_us, p.name, p.first_seen_at, s.outcome \
         FROM monmon_measurement AS m JOIN monmon_check AS c ON c.id = m.check_id \

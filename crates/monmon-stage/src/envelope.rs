@@ -116,5 +116,7 @@ fn measurement_weight(measurement: &Measurement) -> usize {
 
 fn match_weight(found: &Match) -> usize {
     let values: usize = found.values.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
-    100 + found.message.as_ref().map_or(0, String::len) + values
+    let metrics: usize =
+        found.metrics.iter().map(|(name, metric)| name.len() + metric.unit().len() + 40).sum();
+    100 + found.message.as_ref().map_or(0, String::len) + values + metrics
 }

@@ -9,8 +9,8 @@ use uuid::{Uuid, uuid};
 
 use super::*;
 use crate::{
-    Certificate, Check, Failure, FailureKind, Hop, Match, MatchStatus, Outcome, Phase, Prober, Reason,
-    Timings, Tls, check_id, measurement_id,
+    Certificate, Check, Failure, FailureKind, Hop, Match, MatchStatus, Metric, Outcome, Phase, Prober,
+    Reason, Timings, Tls, check_id, measurement_id,
 };
 
 const PROBER: Uuid = uuid!("0b0b0b0b-0b0b-4b0b-8b0b-0b0b0b0b0b0b");
@@ -87,8 +87,16 @@ pub(crate) fn example() -> Measurement {
             found: Some(true),
             message: None,
             values: BTreeMap::from([("title".to_owned(), "Docs \u{2014} \"start\"".to_owned())]),
+            metrics: BTreeMap::from([
+                ("price".to_owned(), metric(12.5, "EUR")),
+                ("share".to_owned(), metric(0.1, "")),
+            ]),
         }],
     }
+}
+
+fn metric(value: f64, unit: &str) -> Metric {
+    Metric::new(value, unit).expect("a number")
 }
 
 /// A measurement of which only the failure is known.
@@ -297,5 +305,40 @@ proptest! {
         measurement.matches[0].values.insert(name.clone(), name);
         let read = decode(text(&measurement).as_bytes()).expect("what is written is read");
         prop_assert_eq!(read, measurement);
+    }
+}
+
+#[test]
+fn metrics_have_bounds() {
+    let with = |name: &str, unit: &str, count: usize| {
+        let mut one = example();
+        let names = (0..count).map(|at| format!("{name}{at}"));
+        one.matches[0].metrics = names.map(|name| (name, metric(1.0, unit))).collect();
+        let mut bytes = Vec::new();
+        encode(&one, &mut bytes);
+        decode(&bytes).map(drop).map_err(|error| error.reason)
+    };
+    assert_eq!(with("m", "ms", METRICS_MAX), Ok(()));
+    assert_eq!(with("m", "ms", METRICS_MAX + 1), Err(RejectedReason::BadField));
+    assert_eq!(with(&"m".repeat(METRIC_NAME_CHARS_MAX), "", 1), Err(RejectedReason::BadField));
+    assert_eq!(with("m", &"u".repeat(METRIC_UNIT_CHARS_MAX + 1), 1), Err(RejectedReason::BadField));
+}
+
+#[test]
+fn what_is_no_number_is_no_metric_and_zero_has_no_sign() {
+    assert_eq!([f64::NAN, f64::INFINITY].map(|value| Metric::new(value, "")), [None, None]);
+    assert!(metric(-0.0, "").value().is_sign_positive());
+    let read: Metric = serde_json::from_str(r#"{"value": -0.0, "unit": "s"}"#).expect("a metric");
+    assert!(read.value().is_sign_positive() && read.unit() == "s");
+}
+
+proptest! {
+    #[test]
+    fn a_metric_comes_back_to_the_bit(bits: u64) {
+        if let Some(metric) = Metric::new(f64::from_bits(bits), "ms") {
+            let text = serde_json::to_string(&metric).expect("JSON");
+            let back: Metric = serde_json::from_str(&text).expect("JSON");
+            prop_assert_eq!(back.value().to_bits(), metric.value().to_bits(), "{}", text);
+        }
     }
 }

@@ -57,6 +57,18 @@ async fn a_measurement_is_stored_with_all_that_belongs_to_it() {
     assert_eq!((row.get::<_, i64>(18), row.get::<_, &str>(19)), (60_000_000, "docs"));
     assert_eq!((row.get::<_, &str>(20), row.get::<_, &str>(21)), ("title", "passed"));
     assert_eq!(row.get::<_, &str>(22), "Docs \u{2014} \"start\"");
+    let metric = place
+        .client
+        .query_one(
+            "SELECT prober_id, stage, matcher, metric, value, unit FROM monmon_metric
+             WHERE check_id = $1 AND scheduled_at BETWEEN $2 AND $2",
+            &[&up.check.id, &up.scheduled_at],
+        )
+        .await
+        .expect("one number");
+    assert_eq!(metric.get::<_, Uuid>(0), up.prober.id);
+    assert_eq!([1, 2, 3, 5].map(|at| metric.get::<_, String>(at)), ["titles", "title", "price", "EUR"]);
+    assert_eq!(metric.get::<_, f64>(4).to_bits(), 12.5_f64.to_bits());
     let row = place
         .client
         .query_one(

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use monmon_model::{Hop, Measurement, Prober, Timings, wire};
+use monmon_model::{Hop, Measurement, Metric, Prober, Timings, wire};
 use monmon_stage::{Envelope, Feed, Place};
 use uuid::Uuid;
 
@@ -20,6 +20,8 @@ fn full() -> Measurement {
     let mut other = a_match();
     other.name = "h1 \u{7f}\u{1f}\"\\".to_owned();
     other.values.insert("\u{2028}".to_owned(), "\u{1f600}".to_owned());
+    other.metrics.insert("tiny".to_owned(), Metric::new(1.1e-300, "").expect("a number"));
+    other.metrics.insert("large".to_owned(), Metric::new(-1.7e308, "").expect("a number"));
     other.found = None;
     other.message = Some("a \t word".to_owned());
     full.matches = vec![a_match(), other, a_match()];

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use monmon_model::{
-    Certificate, Check, Failure, FailureKind, Match, MatchStatus, Measurement, Outcome, Phase, Prober,
-    Timings, Tls, check_id, measurement_id,
+    Certificate, Check, Failure, FailureKind, Match, MatchStatus, Measurement, Metric, Outcome, Phase,
+    Prober, Timings, Tls, check_id, measurement_id,
 };
 use monmon_postgres::{SINK, Target, migrate};
 use monmon_stage::{
@@ -181,6 +181,7 @@ pub(crate) fn a_match() -> Match {
         found: Some(true),
         message: None,
         values: BTreeMap::from([("title".to_owned(), "Docs \u{2014} \"start\"".to_owned())]),
+        metrics: BTreeMap::from([("price".to_owned(), Metric::new(12.5, "EUR").expect("a number"))]),
     }
 }
 
