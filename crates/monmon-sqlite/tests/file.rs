@@ -14,7 +14,10 @@ use support::{Rig, open};
 #[test]
 fn migrating_twice_applies_once() {
     let rig = Rig::new();
-    assert_eq!(migrate(&rig.path()).expect("made"), ["0001_tables.sql", "0002_views.sql", "0003_uptime.sql"]);
+    assert_eq!(
+        migrate(&rig.path()).expect("made"),
+        ["0001_tables.sql", "0002_views.sql", "0003_uptime.sql", "0004_metrics.sql"]
+    );
     assert_eq!(migrate(&rig.path()).expect("there"), [""; 0]);
     assert_eq!(rig.count("monmon_schema_version"), 4);
 }
@@ -38,7 +41,11 @@ fn a_new_file_is_made_by_many_at_once() {
         });
         let mut files = applied.clone();
         files.sort();
-        assert_eq!(files, ["0001_tables.sql", "0002_views.sql", "0003_uptime.sql"], "each is told once");
+        assert_eq!(
+            files,
+            ["0001_tables.sql", "0002_views.sql", "0003_uptime.sql", "0004_metrics.sql"],
+            "each is told once"
+        );
         assert_eq!(rig.count("monmon_schema_version"), 4);
     }
 }
@@ -53,7 +60,7 @@ fn a_new_file_that_another_process_keeps_locked_is_waited_for() {
         let migrating = scope.spawn(|| migrate(&rig.path()));
         std::thread::sleep(Duration::from_millis(1_500));
         other.execute_batch("COMMIT").expect("unlocked");
-        assert_eq!(migrating.join().expect("no panic").expect("waited for").len(), 3);
+        assert_eq!(migrating.join().expect("no panic").expect("waited for").len(), 4);
     });
 }
 
@@ -70,7 +77,7 @@ fn an_older_file_is_brought_up_to_date() {
     older.execute_batch("CREATE VIEW monmon_uptime_day AS SELECT 1 AS check_id").expect("the view");
     let reading = check_states(&rig.path(), jiff::Timestamp::UNIX_EPOCH).expect_err("older");
     assert_eq!(reading.kind(), StoreErrorKind::Schema);
-    assert_eq!(migrate(&rig.path()).expect("migrated"), ["0003_uptime.sql"]);
+    assert_eq!(migrate(&rig.path()).expect("migrated"), ["0003_uptime.sql", "0004_metrics.sql"]);
     assert_eq!(rig.count("monmon_uptime_day WHERE coverage < 1"), 0);
 }
 
