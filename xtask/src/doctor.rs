@@ -121,6 +121,20 @@ static NEEDS: &[Need] = &[
         remedy: Remedy::Package("postgresql"),
     },
     Need {
+        what: "Rust's standard library for WebAssembly",
+        why: "builds the plugins in Rust",
+        whom: For::Tests,
+        present: |_| rust_for_wasm(),
+        remedy: Remedy::Package("rustc-web"),
+    },
+    Need {
+        what: "the source of Rust's standard library for WebAssembly",
+        why: "builds the plugins in Rust",
+        whom: For::Tests,
+        present: |_| rust_for_wasm(),
+        remedy: Remedy::Package("rust-web-src"),
+    },
+    Need {
         what: "nginx",
         why: "the web server of the demo",
         whom: For::Demo,
@@ -188,6 +202,17 @@ impl Remedy {
             Self::Component(name) => format!("rustup component add {name}"),
         }
     }
+}
+
+/// As `monmon plugin build` looks for it: rustup's own, or Debian's compiler with its library's source.
+fn rust_for_wasm() -> bool {
+    let sysroot = Command::new("rustc").args(["--print", "sysroot"]).output();
+    let of_rustup = sysroot.is_ok_and(|sysroot| {
+        let path = PathBuf::from(String::from_utf8_lossy(&sysroot.stdout).trim());
+        path.join("lib/rustlib/wasm32-unknown-unknown").is_dir()
+    });
+    of_rustup
+        || (Path::new("/usr/bin/rustc").is_file() && Path::new("/usr/lib/rustlib/src/rust/library").is_dir())
 }
 
 fn runs(program: &str, arguments: &[&str]) -> bool {

@@ -11,7 +11,7 @@ use clap::Args;
 
 use crate::{
     failure::Failure,
-    fuzz,
+    fuzz, plugins,
     project::Project,
     runner::Runner,
     say,
@@ -69,6 +69,7 @@ fn check(
         steps.run("doctests", &mut project.cargo(&["test", "--quiet", "--workspace", "--doc"]))?;
         steps.step("fuzz targets", || fuzz::try_seeds(project, runner))?;
     }
+    steps.step("plugins", || plugins::build(project, runner))?;
     let whole = options.arguments.is_empty();
     let referenced = project.target.join("snapshots");
     if whole {

@@ -9,6 +9,7 @@ mod failure;
 mod figures;
 mod fuzz;
 mod gate;
+mod plugins;
 mod project;
 mod runner;
 mod say;
@@ -42,6 +43,8 @@ enum Chore {
     Demo(demo::Options),
     /// Throw bytes at what reads bytes, guided by coverage
     Fuzz(fuzz::Options),
+    /// Build and try the example plugins, into plugins/dist
+    Plugins,
     /// Start the services and run the benchmarks; what follows is passed on to them
     Bench(bench::Options),
 }
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
             Chore::Test(options) => gate::run(&project, &runner, &options),
             Chore::Demo(options) => demo::run(&project, &runner, &options),
             Chore::Fuzz(options) => fuzz::run(&project, &runner, &options),
+            Chore::Plugins => plugins::build(&project, &runner),
             Chore::Bench(options) => bench::run(&project, &runner, &options),
         }
     });

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::plugin::{self, PluginCommand};
 use crate::{Exit, db, plugins, run, status, validate};
 
 /// Checks websites on a schedule and keeps every measurement.
@@ -31,6 +32,9 @@ enum Command {
     /// Show each check's newest state, response times, uptime and coverage over the last 24 hours
     #[command(after_help = Exit::HELP)]
     Status(StatusArgs),
+    /// Write, build, try and time plugins
+    #[command(subcommand, after_help = Exit::HELP)]
+    Plugin(PluginCommand),
     /// Compile a plugin from standard input to standard output: what this program asks of itself
     #[command(name = plugins::COMPILE, hide = true)]
     CompilePlugin {
@@ -150,6 +154,7 @@ impl Cli {
             Command::Validate(args) => validate::validate(&args),
             Command::Db(DbCommand::Migrate(args)) => db::migrate(&args).await,
             Command::Status(args) => status::status(&args).await,
+            Command::Plugin(command) => plugin::execute(&command),
             // It ends here: the exit code is for the process that asked.
             Command::CompilePlugin { metered } => std::process::exit(monmon_wasm::work(metered)),
         }

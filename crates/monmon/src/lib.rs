@@ -8,6 +8,7 @@ mod db;
 mod exit;
 mod front;
 mod logs;
+mod plugin;
 mod plugins;
 mod prober;
 mod progress;
