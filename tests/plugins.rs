@@ -1,0 +1,261 @@
+//! Plugins in whole programs: from a site's page to rows with values, beside hostile ones, and from nothing to a plugin.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use monmon_testkit::{Answer, Site};
+use monmon_wasm::{Compiler, Host, HostOptions, PluginError};
+use support::{Database, MONMON, Place, TURN, Topic, eventually, setting};
+
+const LOGIN: &str = r#"<!doctype html><title>Sign in</title><form method="post" action="/session">
+<input name="username"><input type="password" name="password"></form>"#;
+
+/// An example plugin as `cargo xtask plugins` builds it.
+fn built(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins/dist").join(format!("{name}.wasm"));
+    let path = std::fs::canonicalize(&path).unwrap_or_else(|_| panic!("{path:?}: run `cargo xtask plugins`"));
+    path.to_str().expect("a path in UTF-8").to_owned()
+}
+
+/// A plugin by hand, whose `check` is this.
+fn by_hand(place: &Place, name: &str, check: &str) -> PathBuf {
+    let text = include_str!("../crates/monmon-wasm/tests/guests/matcher.wat")
+        .replace("{describe}", "(i32.const 0)")
+        .replace("{configure}", "(i32.const 1024)")
+        .replace("{check}", check)
+        .replace("{more}", "");
+    place.write(name, &text)
+}
+
+fn page(site: &Site, path: &str, html: &str) {
+    site.set(path, Answer::body(html.as_bytes().to_vec()).header("content-type", "text/html"));
+}
+
+#[test]
+fn a_plugins_values_are_stored() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let (place, database, topic) = (Place::new(), Database::new(), Topic::new(2));
+    let site = Site::start().expect("a site");
+    page(&site, "/login", LOGIN);
+    page(&site, "/changed", &LOGIN.replace("/session", "https://evil.example.org/session"));
+    let html_form = built("html-form");
+    let producer = place.write(
+        "producer.kdl",
+        &format!(
+            r#"pipeline "plugin-producer"
+sources {{
+    http "sites" interval="300ms" timeout="2s" {{
+        check "login" "{login}" {{
+            wasm "own-form" plugin="{html_form}" {{ config {{ require "username"; }}; }}
+        }}
+        check "changed" "{changed}"
+    }}
+}}
+transforms {{
+    wasm "login-form" from="sites" plugin="{html_form}" {{
+        config {{
+            require "username" (env)"FIELD"
+            same-origin #true
+        }}
+        limits memory="16MiB" time="1s"
+    }}
+}}
+sinks {{
+    kafka "events" from="login-form" brokers=(env)"BROKERS" topic=(env)"TOPIC"
+}}
+"#,
+            login = site.url("/login"),
+            changed = site.url("/changed"),
+        ),
+    );
+    let consumer = place.write(
+        "consumer.kdl",
+        r#"pipeline "plugin-consumer"
+sources {
+    kafka "events" brokers=(env)"BROKERS" topic=(env)"TOPIC" group=(env)"TOPIC" session-timeout="6s"
+}
+sinks {
+    postgres "store" from="events" url=(env)"STORE" migrate=#true
+}
+"#,
+    );
+    let start = |file: &Path| {
+        let mut command = place.monmon(&["run", file.to_str().expect("a path"), "--log", "json"]);
+        command.env("BROKERS", setting("MONMON_TEST_KAFKA")).env("TOPIC", &topic.name);
+        command.env("STORE", database.url()).env("FIELD", "password");
+        place.start_command(command)
+    };
+    let producer = start(&producer);
+    let consumer = start(&consumer);
+    let count = |of: &str| {
+        let sql = "SELECT count(*) FROM monmon_match JOIN monmon_measurement m ON m.id = measurement_id \
+                   JOIN monmon_check c ON c.id = m.check_id WHERE ";
+        database.count(&format!("{sql}{of}")).unwrap_or(0)
+    };
+    let good = "c.name = 'login' AND stage = 'login-form' AND kind = 'wasm' AND monmon_match.status = 'passed' \
+                AND \"values\" ->> 'action' = '/session' AND metrics -> 'forms' ->> 'value' = '1.0'";
+    let bad = "c.name = 'changed' AND monmon_match.status = 'failed' AND m.outcome = 'down' \
+               AND \"values\" ->> 'posts-to' = 'https://evil.example.org/session'";
+    let inside = "c.name = 'login' AND stage = 'sites' AND monmon_match.name = 'own-form' \
+                  AND monmon_match.status = 'passed'";
+    for what in [good, bad, inside] {
+        eventually(what, || count(what) >= 5);
+    }
+    assert_eq!(count("monmon_match.status = 'error'"), 0);
+    let metric =
+        "SELECT count(*) FROM monmon_metric WHERE matcher = 'login-form' AND metric = 'forms' AND value = 1";
+    assert!(database.count(metric).unwrap_or(0) >= 10);
+    for running in [producer, consumer] {
+        let (status, log) = running.terminate();
+        assert_eq!(status.code(), Some(0), "{log}");
+    }
+}
+
+#[test]
+fn a_hostile_plugin_harms_nobody() {
+    let place = Place::new();
+    place.announce(&["the plugin failed 5 times in a row"]);
+    let site = Site::start().expect("a site");
+    page(&site, "/login", LOGIN);
+    let checks: String =
+        (0..50).map(|at| format!("        check \"c{at}\" \"{}\"\n", site.url("/login"))).collect();
+    by_hand(&place, "loop.wat", "(loop $on (br $on)) (unreachable)");
+    by_hand(&place, "bomb.wat", "(drop (memory.grow (i32.const 60000))) (i32.const 1088)");
+    let file = place.write(
+        "hostile.kdl",
+        &format!(
+            r#"pipeline "hostile"
+sources {{
+    http "sites" interval="500ms" timeout="400ms" {{
+{checks}    }}
+}}
+transforms {{
+    wasm "loop" from="sites" plugin="loop.wat" {{ limits time="20ms"; }}
+    wasm "bomb" from="loop" plugin="bomb.wat"
+    wasm "form" from="bomb" plugin="{}" {{ config {{ require "username" "password"; }}; }}
+}}
+sinks {{
+    sqlite "store" from="form" path="hostile.db"
+}}
+"#,
+            built("html-form"),
+        ),
+    );
+    let output = place.output(&["run", "--for", "6s", file.to_str().expect("a path")]);
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{log}");
+    let database = rusqlite::Connection::open(place.path("hostile.db")).expect("the store");
+    let count = |sql: &str| database.query_row(sql, [], |row| row.get::<_, i64>(0)).expect("an answer");
+    let measured = count("SELECT count(*) FROM monmon_measurement");
+    assert!(measured >= 500, "{measured} of 600 slots");
+    assert_eq!(count("SELECT count(*) FROM monmon_measurement WHERE status IS NOT 200"), 0, "{log}");
+    let of = |stage: &str, status: &str| {
+        count(&format!("SELECT count(*) FROM monmon_match WHERE stage = '{stage}' AND status = '{status}'"))
+    };
+    assert_eq!([of("loop", "error"), of("bomb", "error")], [measured, measured]);
+    assert_eq!([of("form", "passed"), of("form", "error")], [measured, 0]);
+    let left_alone = "SELECT count(*) FROM monmon_match WHERE stage = 'loop' AND message LIKE '%left alone%'";
+    assert!(count(left_alone) > measured / 2, "{log}");
+    let told =
+        "SELECT count(*) FROM monmon_match WHERE stage = 'bomb' AND message LIKE '%more memory than 64MiB%'";
+    assert!(count(told) >= 5);
+}
+
+#[test]
+fn what_is_wrong_with_a_plugin_is_shown_in_its_place() {
+    let place = Place::new();
+    let html_form = built("html-form");
+    place.write("garbage.wasm", "MZ this is no plugin");
+    by_hand(&place, "asks.wat", "(i32.const 1088)");
+    let asks = std::fs::read_to_string(place.path("asks.wat")).expect("written");
+    place.write(
+        "asks.wat",
+        &asks.replacen("(module", "(module (import \"env\" \"open_socket\" (func $extra))", 1),
+    );
+    let file = place.write(
+        "bad.kdl",
+        &format!(
+            r#"pipeline "bad"
+sources {{
+    http "sites" {{
+        check "home" "http://127.0.0.1:1/" {{
+            wasm "inside" plugin="garbage.wasm"
+        }}
+    }}
+}}
+transforms {{
+    wasm "gone" from="sites" plugin="no-such.wasm"
+    wasm "asks" from="gone" plugin="asks.wat"
+    wasm "form" from="asks" plugin="{html_form}" {{
+        config {{
+            required "username"
+            method "put"
+            same-origin "yes"
+            require
+        }}
+    }}
+    wasm "empty" from="form" plugin="{html_form}"
+}}
+sinks {{ stdout "out" from="empty"; }}
+"#
+        ),
+    );
+    let output = place.output(&["validate", "--format", "json", file.to_str().expect("a path")]);
+    assert_eq!(output.status.code(), Some(2), "a file that cannot be read is no verdict");
+    let problems: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let told: Vec<(u64, String, String)> = problems
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|problem| {
+            let text = |name: &str| problem[name].as_str().unwrap_or_default().to_owned();
+            (problem["line"].as_u64().unwrap_or(0), text("code"), text("message"))
+        })
+        .collect();
+    for (line, code, words) in [
+        (5, "monmon::bad_plugin", "it is not WebAssembly"),
+        (10, "monmon::unreadable_file", "no-such.wasm"),
+        (11, "monmon::bad_plugin", "open_socket"),
+        (14, "monmon::unknown_option", "takes no `required`"),
+        (15, "monmon::unknown_word", "`put` is no value of `method`"),
+        (16, "monmon::wrong_type", "`same-origin` is a text"),
+        (17, "monmon::missing_argument", "`require` has no value"),
+        (20, "monmon::missing_option", "needs `require`"),
+    ] {
+        let found =
+            told.iter().any(|(at, found, message)| *at == line && found == code && message.contains(words));
+        assert!(found, "line {line}: {code} with `{words}` in {told:#?}");
+    }
+    assert_eq!(told.len(), 8, "{told:#?}");
+}
+
+#[test]
+fn a_plugin_that_takes_too_long_to_compile_is_given_up() {
+    let compiler = |time| Compiler::Process {
+        program: MONMON.into(),
+        arguments: vec!["compile-plugin".to_owned()],
+        time,
+    };
+    let host = |time| Host::new(HostOptions { cache: None, compiler: compiler(time) });
+    // Functions of which each is costly to lay out in registers.
+    let body =
+        "(local.set 0 (i32.add (i32.mul (local.get 0) (local.get 1)) (i32.xor (local.get 1) (i32.const 7))))"
+            .repeat(2000);
+    let functions = format!("(func (param i32 i32) {body})").repeat(200);
+    let place = Place::new();
+    by_hand(&place, "large.wat", "(i32.const 1088)");
+    let text = std::fs::read_to_string(place.path("large.wat")).expect("written");
+    let large = text.trim_end().strip_suffix(')').expect("a module").to_owned() + &functions + ")";
+    let short = Duration::from_millis(300);
+    assert_eq!(
+        host(short).load_bytes(large.as_bytes(), false).map(drop),
+        Err(PluginError::CompileTime(short))
+    );
+    // The same process does what is right, and says what is wrong.
+    let host = host(Duration::from_secs(60));
+    host.load_bytes(text.as_bytes(), false).expect("a plugin");
+    assert_eq!(host.load_bytes(b"MZ", false).map(drop), Err(PluginError::NotWasm));
+}
