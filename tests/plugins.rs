@@ -259,3 +259,33 @@ fn a_plugin_that_takes_too_long_to_compile_is_given_up() {
     host.load_bytes(text.as_bytes(), false).expect("a plugin");
     assert_eq!(host.load_bytes(b"MZ", false).map(drop), Err(PluginError::NotWasm));
 }
+
+/// Every command of docs/plugins.md, in order, in an empty folder.
+#[test]
+fn the_tutorial_leads_to_a_running_plugin() {
+    let place = Place::new();
+    let tutorial = include_str!("../docs/plugins.md");
+    let commands: Vec<&str> = tutorial
+        .split("```sh\n")
+        .skip(1)
+        .map(|rest| rest.split_once("```").expect("a block has an end").0)
+        .collect();
+    assert!(commands.len() >= 5);
+    // Another port than the written one, which may be in use here.
+    let free = { Site::start().expect("a site").addr() };
+    let script = format!("set -e\nmonmon() {{ {MONMON} \"$@\"; }}\n{}", commands.join("\n"));
+    let script = place.write("tutorial.sh", &script.replace("127.0.0.1:8480", &free.to_string()));
+    let mut command = std::process::Command::new("bash");
+    command.arg(&script).current_dir(place.folder.path());
+    command.env("MONMON_STATE_DIR", place.path("state")).env("MONMON_CACHE_DIR", place.path("cache"));
+    let output = command.output().expect("bash runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{text}{log}");
+    assert!(text.contains("3 of 3 passed") && text.contains("greeting/sites/home"), "{text}{log}");
+    let database = rusqlite::Connection::open(place.path("greeting.db")).expect("the store");
+    let sql =
+        "SELECT count(*) FROM monmon_metric WHERE matcher = 'greets' AND metric = 'size' AND unit = 'bytes'";
+    let numbers: i64 = database.query_row(sql, [], |row| row.get(0)).expect("an answer");
+    assert!(numbers >= 2, "{numbers}");
+}

@@ -23,6 +23,8 @@ enum Target {
     Wire,
     /// A pattern over a page
     Page,
+    /// A plugin's file, and its answers
+    Plugin,
 }
 
 /// What LLVM is told on a stable compiler so that libFuzzer sees where an input led; cargo-fuzz passes the same.
@@ -39,6 +41,7 @@ impl Target {
             Self::Pipeline => "pipeline",
             Self::Wire => "wire",
             Self::Page => "page",
+            Self::Plugin => "plugin",
         }
     }
 
@@ -48,6 +51,7 @@ impl Target {
             Self::Pipeline => &["pipelines", "tests/pipelines/good", "tests/pipelines/bad"],
             Self::Wire => &["crates/monmon-model/tests/golden", "fuzz/seeds/wire"],
             Self::Page => &["fuzz/seeds/page"],
+            Self::Plugin => &["fuzz/seeds/plugin"],
         };
         folders.iter().map(|folder| project.root.join(folder)).collect()
     }
