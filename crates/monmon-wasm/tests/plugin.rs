@@ -17,6 +17,7 @@ fn a_plugin_says_what_it_is() {
     let [parameter] = &description.parameters[..] else { panic!("one parameter: {description:?}") };
     assert_eq!((&*parameter.name, parameter.kind, parameter.many), ("word", Kind::Text, true));
     assert_eq!((parameter.required, &parameter.default, parameter.min), (false, &None, None));
+    assert_eq!(parameter.help, "help");
 }
 
 #[test]

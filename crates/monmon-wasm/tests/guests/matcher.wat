@@ -8,7 +8,7 @@
   (data (i32.const 128) "test1.2.3help" "word")
   ;; name, kind text, many, not required, no default, one-of empty, no bounds, help.
   (data (i32.const 512) "\8d\00\00\00\04\00\00\00" "\03\01\00\00" "\00\00\00\00\00\00\00\00\00\00\00\00" "\00\00\00\00\00\00\00\00")
-  (data (i32.const 592) "\89\00\00\00\04\00\00\00")
+  (data (i32.const 576) "\89\00\00\00\04\00\00\00")
   (func (export "cabi_realloc") (param $old i32) (param $old_len i32) (param $align i32) (param $len i32) (result i32)
     (local $at i32)
     (local.set $at (i32.and (i32.add (global.get $next) (i32.const 7)) (i32.const -8)))

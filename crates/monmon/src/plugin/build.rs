@@ -188,8 +188,20 @@ impl Project {
             "/usr/include/wasm32-wasi",
             "-Os",
         ]);
-        compile.args(["-Wall", "-mexec-model=reactor", &format!("-fuse-ld={linker}"), "-I", sdk, "app.c"]);
-        compile.arg(format!("{sdk}/matcher.c")).arg(format!("{sdk}/matcher_component_type.o"));
+        compile.args([
+            "-Wall",
+            "-Wno-deprecated",
+            "-Wl,--strip-debug",
+            "-mexec-model=reactor",
+            &format!("-fuse-ld={linker}"),
+            "-I",
+            sdk,
+            "app.c",
+        ]);
+        compile
+            .arg(format!("{sdk}/monmon.c"))
+            .arg(format!("{sdk}/matcher.c"))
+            .arg(format!("{sdk}/matcher_component_type.o"));
         compile.arg("-o").arg(&self.out);
         self.run(&mut compile)
     }

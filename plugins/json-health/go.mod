@@ -1,0 +1,7 @@
+module json-health
+
+go 1.24
+
+require monmon v0.0.0
+
+replace monmon => ../sdk/go

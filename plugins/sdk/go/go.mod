@@ -1,0 +1,3 @@
+module monmon
+
+go 1.24
