@@ -135,6 +135,55 @@ static NEEDS: &[Need] = &[
         remedy: Remedy::Package("rust-web-src"),
     },
     Need {
+        what: "Go 1.24 or newer",
+        why: "builds the plugins in Go",
+        whom: For::Tests,
+        present: |_| go_version().is_some_and(|version| version >= (1, 24)),
+        remedy: Remedy::Package("golang-1.26-go|golang-1.25-go|golang-1.24-go|golang-go"),
+    },
+    Need {
+        what: "clang and lld for WebAssembly",
+        why: "build the plugins in C",
+        whom: For::Tests,
+        present: |_| runs("clang-22", &["--version"]),
+        remedy: Remedy::Package("clang-22"),
+    },
+    Need {
+        what: "lld's linker for WebAssembly",
+        why: "links the plugins in C",
+        whom: For::Tests,
+        present: |_| Path::new("/usr/bin/wasm-ld-22").exists(),
+        remedy: Remedy::Package("lld-22"),
+    },
+    Need {
+        what: "clang's library for WebAssembly",
+        why: "links the plugins in C",
+        whom: For::Tests,
+        present: |_| Path::new("/usr/lib/llvm-22/lib/clang/22/lib/wasi").is_dir(),
+        remedy: Remedy::Package("libclang-rt-22-dev-wasm32"),
+    },
+    Need {
+        what: "a C library for WebAssembly",
+        why: "links the plugins in C",
+        whom: For::Tests,
+        present: |_| Path::new("/usr/include/wasm32-wasi").is_dir(),
+        remedy: Remedy::Package("wasi-libc"),
+    },
+    Need {
+        what: "Node.js with npm",
+        why: "builds the plugins in TypeScript",
+        whom: For::Tests,
+        present: |_| runs("node", &["--version"]) && runs("npm", &["--version"]),
+        remedy: Remedy::Package("npm"),
+    },
+    Need {
+        what: "Python with venv",
+        why: "builds the plugins in Python",
+        whom: For::Tests,
+        present: |_| runs("python3", &["-c", "import venv, ensurepip"]),
+        remedy: Remedy::Package("python3-venv"),
+    },
+    Need {
         what: "nginx",
         why: "the web server of the demo",
         whom: For::Demo,
@@ -232,6 +281,14 @@ fn java_version(project: &Project) -> Option<u32> {
     let java = project.java_home.as_ref().map_or_else(|| PathBuf::from("java"), |home| home.join("bin/java"));
     let output = Command::new(java).arg("-version").stdin(Stdio::null()).output().ok()?;
     major_version(&String::from_utf8_lossy(&output.stderr))
+}
+
+/// Of `go version go1.26.8 linux/amd64`.
+fn go_version() -> Option<(u32, u32)> {
+    let output = Command::new("go").arg("version").stdin(Stdio::null()).output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut parts = text.split(' ').nth(2)?.strip_prefix("go")?.split('.');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
 /// Of `openjdk version "17.0.15" 2025-04-15`.
