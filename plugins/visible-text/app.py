@@ -27,8 +27,9 @@ class Reader(HTMLParser):
         super().__init__(convert_charrefs=True)
         self.parts = []
         self.length = 0
-        # Open elements whose content is not shown, innermost last.
-        self.hidden = []
+        # The element whose content is not shown, and how many of its kind are open within it.
+        self.hidden = None
+        self.depth = 0
 
     def handle_starttag(self, tag, attributes):
         if tag in BLOCKS:
@@ -39,15 +40,17 @@ class Reader(HTMLParser):
         style = (names.get("style") or "").replace(" ", "").lower()
         if tag == "body":
             # A head that was never closed hides no body.
-            self.hidden.clear()
-        elif self.hidden or tag in HIDDEN or "hidden" in names or "display:none" in style:
-            if len(self.hidden) < 1000:
-                self.hidden.append(tag)
+            self.hidden = None
+        elif self.hidden:
+            self.depth += tag == self.hidden
+        elif tag in HIDDEN or "hidden" in names or "display:none" in style:
+            self.hidden, self.depth = tag, 1
 
     def handle_endtag(self, tag):
-        if tag in self.hidden:
-            while self.hidden.pop() != tag:
-                pass
+        if tag == self.hidden:
+            self.depth -= 1
+            if self.depth == 0:
+                self.hidden = None
         if tag in BLOCKS:
             self.parts.append(" ")
 
@@ -96,14 +99,15 @@ class WitWorld(wit_world.WitWorld):
     @monmon.guarded
     def configure(self, config):
         given = monmon.config(config)
-        self.keywords = [self.phrase("keyword", text) for text in given.get("keyword", [])]
-        self.forbidden = [self.phrase("forbidden", text) for text in given.get("forbidden", [])]
+        # Each call has an object of its own; what is to stay belongs to the class.
+        WitWorld.keywords = [self.phrase("keyword", text) for text in given.get("keyword", [])]
+        WitWorld.forbidden = [self.phrase("forbidden", text) for text in given.get("forbidden", [])]
         baseline = given.get("baseline")
-        self.baseline = None if baseline is None else shingles(words_of(baseline))
+        WitWorld.baseline = None if baseline is None else shingles(words_of(baseline))
         if self.baseline is not None and not self.baseline:
             raise ValueError("`baseline` has no words in it")
-        self.similarity = given.get("similarity", 0.5)
-        self.words_min = given.get("words-min", 0)
+        WitWorld.similarity = given.get("similarity", 0.5)
+        WitWorld.words_min = given.get("words-min", 0)
 
     def phrase(self, name, text):
         words = WORD.findall(text.casefold())

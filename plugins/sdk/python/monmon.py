@@ -2,7 +2,6 @@
 
 import functools
 import json
-import traceback
 
 from componentize_py_types import Err
 from wit_world.imports import host, types
@@ -58,8 +57,12 @@ def guarded(call):
         except ValueError as error:
             raise Err(str(error)) from error
         except Exception as error:
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            raise Err(f"{type(error).__name__} in line {place.lineno} of {place.name}") from error
+            # By hand: the traceback module would look for source files, and there are none.
+            at = error.__traceback__
+            while at.tb_next:
+                at = at.tb_next
+            place = f"line {at.tb_lineno} of {at.tb_frame.f_code.co_name}"
+            raise Err(f"{type(error).__name__} in {place}") from error
 
     return inner
 

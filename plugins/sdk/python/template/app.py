@@ -12,7 +12,8 @@ class WitWorld(wit_world.WitWorld):
 
     @monmon.guarded
     def configure(self, config):
-        self.words = monmon.config(config)["words"]
+        # Each call has an object of its own; what is to stay belongs to the class.
+        WitWorld.words = monmon.config(config)["words"]
 
     @monmon.guarded
     def check(self, response):
