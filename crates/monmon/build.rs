@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 /// What building leaves behind.
 const BUILT: [&str; 6] = ["target", "node_modules", "dist", "build", ".venv", "__pycache__"];
 
+#[expect(clippy::disallowed_methods, reason = "cargo speaks to build scripts by their environment")]
 fn main() -> Result<(), Box<dyn Error>> {
     let manifest = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?);
     let plugins = fs::canonicalize(manifest.join("../../plugins"))?;

@@ -145,22 +145,24 @@ static NEEDS: &[Need] = &[
         what: "clang and lld for WebAssembly",
         why: "build the plugins in C",
         whom: For::Tests,
-        present: |_| runs("clang-22", &["--version"]),
-        remedy: Remedy::Package("clang-22"),
+        present: |_| clang_for_wasm(),
+        remedy: Remedy::Package("clang-22|clang-19|clang-18"),
     },
     Need {
         what: "lld's linker for WebAssembly",
         why: "links the plugins in C",
         whom: For::Tests,
-        present: |_| Path::new("/usr/bin/wasm-ld-22").exists(),
-        remedy: Remedy::Package("lld-22"),
+        present: |_| clang_for_wasm(),
+        remedy: Remedy::Package("lld-22|lld-19|lld-18"),
     },
     Need {
         what: "clang's library for WebAssembly",
         why: "links the plugins in C",
         whom: For::Tests,
-        present: |_| Path::new("/usr/lib/llvm-22/lib/clang/22/lib/wasi").is_dir(),
-        remedy: Remedy::Package("libclang-rt-22-dev-wasm32"),
+        present: |_| clang_for_wasm(),
+        remedy: Remedy::Package(
+            "libclang-rt-22-dev-wasm32|libclang-rt-19-dev-wasm32|libclang-rt-18-dev-wasm32",
+        ),
     },
     Need {
         what: "a C library for WebAssembly",
@@ -281,6 +283,15 @@ fn java_version(project: &Project) -> Option<u32> {
     let java = project.java_home.as_ref().map_or_else(|| PathBuf::from("java"), |home| home.join("bin/java"));
     let output = Command::new(java).arg("-version").stdin(Stdio::null()).output().ok()?;
     major_version(&String::from_utf8_lossy(&output.stderr))
+}
+
+/// Of one version the compiler, the linker and the library.
+fn clang_for_wasm() -> bool {
+    (18..=30).any(|version| {
+        runs(&format!("clang-{version}"), &["--version"])
+            && Path::new(&format!("/usr/bin/wasm-ld-{version}")).exists()
+            && Path::new(&format!("/usr/lib/llvm-{version}/lib/clang/{version}/lib/wasi")).is_dir()
+    })
 }
 
 /// Of `go version go1.26.8 linux/amd64`.

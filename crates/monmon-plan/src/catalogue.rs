@@ -18,8 +18,10 @@ pub struct InlineKind {
     /// Its node's name.
     pub name: &'static str,
     /// Makes one stage of those of the matches that are of this kind; the first argument is the source's name.
-    pub stage: fn(&str, &[InlineMatch], &dyn FileLoader, &mut Problems) -> Option<Box<dyn StageSpec>>,
+    pub stage: InlineStage,
 }
+
+pub type InlineStage = fn(&str, &[InlineMatch], &dyn FileLoader, &mut Problems) -> Option<Box<dyn StageSpec>>;
 
 impl Catalogue {
     pub fn kind(&self, section: Section, name: &str) -> Option<&'static StageKind> {

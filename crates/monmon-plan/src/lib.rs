@@ -11,7 +11,7 @@ mod plan;
 mod resolve;
 mod spec;
 
-pub use catalogue::{Catalogue, InlineKind};
+pub use catalogue::{Catalogue, InlineKind, InlineStage};
 pub use compile::compile;
 pub use plan::{Plan, PlanEdge, PlanStage, PlanTask, StageId};
 pub use resolve::resolve;

@@ -5,7 +5,8 @@ mod common;
 use common::{apply, cut_page, decode, inline, measurement, page, told};
 use monmon_model::wire;
 use monmon_model::{Failure, FailureKind, Match, MatchStatus, Measurement, Outcome, Phase, Reason, check_id};
-use monmon_transforms::{PATTERNS_MAX, VALUE_CHARS_MAX, VALUES_BYTES_MAX};
+use monmon_stage::matching::{VALUE_CHARS_MAX, VALUES_BYTES_MAX};
+use monmon_transforms::PATTERNS_MAX;
 use proptest::prelude::*;
 
 async fn matched(matches: &str, body: &[u8]) -> Measurement {

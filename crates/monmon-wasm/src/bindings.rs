@@ -1,11 +1,5 @@
 //! The contract of `plugins/wit/matcher.wit` as Rust.
 
-#![expect(
-    clippy::allow_attributes_without_reason,
-    clippy::allow_attributes,
-    reason = "the macro writes them"
-)]
-
 wasmtime::component::bindgen!({
     path: "../../plugins/wit",
     world: "matcher",

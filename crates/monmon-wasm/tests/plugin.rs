@@ -1,7 +1,5 @@
 //! What a plugin is given and what becomes of its answers.
 
-#![expect(clippy::unwrap_used, reason = "a test says by a panic what went wrong")]
-
 mod common;
 
 use common::{Guest, ask, host};

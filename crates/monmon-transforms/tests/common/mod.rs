@@ -7,7 +7,7 @@ use bytes::Bytes;
 use monmon_model::{
     Check, Failure, FailureKind, Measurement, Outcome, Phase, Prober, check_id, measurement_id,
 };
-use monmon_stage::matching::{InlineMatch, MatchSpec};
+use monmon_stage::matching::{InlineMatch, InlineSpec, MatchSpec};
 use monmon_stage::{
     Ack, DecodeContext, Envelope, Item, Mode, OpenStage, Page, PageHold, ProberIdentity, StageContext,
     StageSpec, SystemClock, SystemWorld,
@@ -35,8 +35,10 @@ pub(crate) fn decode(text: &str) -> (Box<dyn StageSpec>, SourceMap, Problems) {
 pub(crate) fn inline(text: &str, check: Uuid) -> (Box<dyn StageSpec>, Problems) {
     let (node, _, mut problems) = node(text);
     let specs = node.children_named("match").filter_map(MatchSpec::read);
-    let matches = specs.map(|spec| InlineMatch { check, spec }).collect();
-    (inline_stage("sites", matches, &mut problems), problems)
+    let matches: Vec<InlineMatch> =
+        specs.map(|spec| InlineMatch { check, spec: InlineSpec::Pattern(spec) }).collect();
+    let stage = inline_stage("sites", &matches, &MemoryLoader::new(), &mut problems);
+    (stage.expect("there are patterns"), problems)
 }
 
 fn node(text: &str) -> (Node, SourceMap, Problems) {
