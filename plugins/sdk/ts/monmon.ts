@@ -86,14 +86,38 @@ export function parameter(
   return { name, kind, help, many: false, required: false, oneOf: [], ...more };
 }
 
+/** So many bytes are looked at at once. */
+const PIECE = 4096;
+
 /** Bytes as text: UTF-8, where what is broken becomes U+FFFD. The engine has no TextDecoder. */
 export function decode(bytes: Uint8Array): string {
   const parts: string[] = [];
-  let units: number[] = [];
   for (let at = 0; at < bytes.length; ) {
+    // Nearly all of most pages is ASCII, which the engine's own functions take whole.
+    const end = Math.min(at + PIECE, bytes.length);
+    const text = String.fromCharCode.apply(null, bytes.subarray(at, end) as unknown as number[]);
+    if (/^[\x00-\x7f]*$/.test(text)) {
+      parts.push(text);
+      at = end;
+    } else {
+      at = decodePiece(bytes, at, end, parts);
+    }
+  }
+  return parts.join("");
+}
+
+/** Decodes what begins before `end`; gives where that ends. */
+function decodePiece(bytes: Uint8Array, at: number, end: number, parts: string[]): number {
+  const units: number[] = [];
+  while (at < end) {
     const first = bytes[at];
-    let size = first < 0x80 ? 1 : first >= 0xc2 && first < 0xe0 ? 2 : first >> 4 === 0xe ? 3 : first >> 3 === 0x1e ? 4 : 0;
-    let code = size === 1 ? first : first & (0x7f >> size);
+    if (first < 0x80) {
+      units.push(first);
+      at++;
+      continue;
+    }
+    let size = first >= 0xc2 && first < 0xe0 ? 2 : first >> 4 === 0xe ? 3 : first >> 3 === 0x1e ? 4 : 0;
+    let code = first & (0x7f >> size);
     for (let next = 1; next < size; next++) {
       const byte = bytes[at + next];
       if (byte === undefined || byte >> 6 !== 2) {
@@ -102,23 +126,19 @@ export function decode(bytes: Uint8Array): string {
       }
       code = (code << 6) | (byte & 0x3f);
     }
-    const least = [0, 0, 0x80, 0x800, 0x10000][size];
-    const sound = size > 0 && code >= least && code <= 0x10ffff && (code < 0xd800 || code > 0xdfff);
-    if (!sound) code = 0xfffd;
+    const least = [Infinity, 0, 0x80, 0x800, 0x10000][size];
+    const sound = code >= least && code <= 0x10ffff && (code < 0xd800 || code > 0xdfff);
     at += sound ? size : 1;
-    if (code > 0xffff) {
-      code -= 0x10000;
-      units.push(0xd800 | (code >> 10), 0xdc00 | (code & 0x3ff));
+    if (!sound) {
+      units.push(0xfffd);
+    } else if (code > 0xffff) {
+      units.push(0xd800 | ((code - 0x10000) >> 10), 0xdc00 | ((code - 0x10000) & 0x3ff));
     } else {
       units.push(code);
     }
-    if (units.length > 4000) {
-      parts.push(String.fromCharCode(...units));
-      units = [];
-    }
   }
-  parts.push(String.fromCharCode(...units));
-  return parts.join("");
+  parts.push(String.fromCharCode.apply(null, units));
+  return at;
 }
 
 /** All headers of this name, in order. */

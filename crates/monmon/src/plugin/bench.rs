@@ -18,7 +18,7 @@ const SIZES: [usize; 4] = [1 << 10, 10 << 10, 100 << 10, 1 << 20];
 const SIZE_TIME: Duration = Duration::from_secs(3);
 
 /// When what was written is no longer new.
-const SETTLED: Duration = Duration::from_millis(3_100);
+const SETTLED: Duration = Duration::from_millis(4_100);
 
 struct Row {
     bytes: usize,
@@ -39,13 +39,14 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<Exit, Trouble> {
     let path = folder.path().join("plugin.wasm");
     std::fs::write(&path, &bytes).map_err(Trouble::file(&path))?;
     let plugin = Host::new(options()).load_bytes(&bytes, false).map_err(refused)?;
+    let written = Instant::now();
     let mut rows = Vec::new();
     for size in SIZES {
         rows.push(row(&plugin, args, size)?);
     }
     // What a start has to do that is not the first: once for the machine, and once for each plugin. Files that were
     // written a moment ago are not trusted, nor taken for what was noted of them at the first start after.
-    std::thread::sleep(SETTLED.saturating_sub(begun.elapsed()));
+    std::thread::sleep(SETTLED.saturating_sub(written.elapsed()));
     let load = |host: &Host| host.load(&path, &monmon_syntax::DiskLoader, false).map(drop).map_err(refused);
     load(&Host::new(options()))?;
     let host = Host::new(options());

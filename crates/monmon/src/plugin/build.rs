@@ -14,6 +14,8 @@ const SAID_BYTES_MAX: usize = 64 << 10;
 /// Debian's own compiler, whose standard library can be built for WebAssembly.
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_STD: &str = "/usr/lib/rustlib/src/rust/library";
+/// In bytes; Rust's own measure for WebAssembly is 1 MiB.
+const RUST_STACK: u32 = 128 << 10;
 const WASM: &str = "wasm32-unknown-unknown";
 
 pub(crate) fn build(args: &BuildArgs) -> Result<Exit, Trouble> {
@@ -79,6 +81,11 @@ impl Project {
             // Flags and wrappers of the machine are for other compilers.
             cargo.env_remove("RUSTFLAGS").env_remove("RUSTC_WRAPPER").env_remove("CARGO_ENCODED_RUSTFLAGS");
         }
+        // The stack comes first in memory: a small one makes a new instance cheap.
+        cargo.env(
+            "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS",
+            format!("-Clink-arg=-zstack-size={RUST_STACK}"),
+        );
         cargo.env_remove("CARGO_TARGET_DIR");
         self.run(&mut cargo)?;
         let name = self.rust_name()?;
