@@ -139,7 +139,8 @@ fn conclude(args: &RunArgs, report: &RunReport, sources: &[(Arc<str>, SourceMap)
         info!(
             pipeline = %stage.pipeline, stage = %stage.stage, kind = stage.kind,
             received = counts.received, delivered = counts.delivered, failed = counts.failed,
-            rejected = counts.rejected, duplicates = counts.duplicates, retries = counts.retries,
+            rejected = counts.rejected, duplicates = counts.duplicates, undecided = counts.undecided,
+            retries = counts.retries,
             "counted"
         );
     }
