@@ -114,6 +114,113 @@ sinks {
     }
 }
 
+/// The other examples, each in its own check: what it found in a page is in the store, with its numbers.
+#[test]
+fn every_example_reaches_the_store() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let (place, database, topic) = (Place::new(), Database::new(), Topic::new(1));
+    let site = Site::start().expect("a site");
+    site.set(
+        "/health",
+        Answer::body(br#"{"status":"ok","version":"1.4.2","db":{"latency_ms":12.5}}"#.to_vec())
+            .header("content-type", "application/json"),
+    );
+    site.set(
+        "/graded",
+        Answer::body(b"<p>graded</p>".to_vec())
+            .header("content-security-policy", "default-src 'self'")
+            .header("x-content-type-options", "nosniff")
+            .header("x-frame-options", "DENY")
+            .header("referrer-policy", "no-referrer")
+            .header("permissions-policy", "camera=()"),
+    );
+    page(&site, "/bare", "<p>no header at all</p>");
+    page(&site, "/shop", "<title>Shop</title><p>Price: <b>1,299.50</b> EUR</p><script>secret()</script>");
+    page(&site, "/hacked", "<body><h1>owned by nobody</h1></body>");
+    let check = |name: &str, plugin: &str, config: &str| {
+        let (url, plugin) = (site.url(&format!("/{name}")), built(plugin));
+        format!(
+            "        check \"{name}\" \"{url}\" {{\n            wasm \"looks\" plugin=\"{plugin}\" {{ \
+             config {{ {config} }}; limits time=\"1s\"; }}\n        }}\n"
+        )
+    };
+    let checks = [
+        check(
+            "health",
+            "json-health",
+            r#"expect "$.status == \"ok\"" "$.db.latency_ms < 50"; metric "latency = $.db.latency_ms ms"; value "release = $.version""#,
+        ),
+        check("graded", "security-headers", r#"least "A""#),
+        check("bare", "security-headers", r#"least "D""#),
+        check("shop", "version", r#"after "Price: <b>"; name "price"; unit "EUR"; max 2000"#),
+        check("hacked", "visible-text", r#"keyword "welcome"; forbidden "owned by""#),
+    ]
+    .concat();
+    let producer = place.write(
+        "producer.kdl",
+        &format!(
+            r#"pipeline "examples-producer"
+sources {{
+    http "sites" interval="500ms" timeout="3s" {{
+{checks}    }}
+}}
+sinks {{
+    kafka "events" from="sites" brokers=(env)"BROKERS" topic=(env)"TOPIC"
+}}
+"#
+        ),
+    );
+    let consumer = place.write(
+        "consumer.kdl",
+        r#"pipeline "examples-consumer"
+sources {
+    kafka "events" brokers=(env)"BROKERS" topic=(env)"TOPIC" group=(env)"TOPIC" session-timeout="6s"
+}
+sinks {
+    postgres "store" from="events" url=(env)"STORE" migrate=#true
+}
+"#,
+    );
+    let start = |file: &Path| {
+        let mut command = place.monmon(&["run", file.to_str().expect("a path"), "--log", "json"]);
+        command.env("BROKERS", setting("MONMON_TEST_KAFKA")).env("TOPIC", &topic.name);
+        command.env("STORE", database.url());
+        place.start_command(command)
+    };
+    let running = [start(&producer), start(&consumer)];
+    for (name, what) in [
+        (
+            "health",
+            "status = 'passed' AND \"values\" ->> 'release' = '1.4.2' AND metrics -> 'latency' = \
+             '{\"value\": 12.5, \"unit\": \"ms\"}'",
+        ),
+        (
+            "graded",
+            "status = 'passed' AND \"values\" ->> 'grade' = 'A' AND metrics -> 'score' ->> 'unit' = '%'",
+        ),
+        ("bare", "status = 'failed' AND \"values\" ->> 'grade' = 'F' AND message LIKE '%grade F%'"),
+        (
+            "shop",
+            "status = 'passed' AND \"values\" ->> 'price' = '1,299.50' AND metrics -> 'price' = \
+             '{\"value\": 1299.5, \"unit\": \"EUR\"}'",
+        ),
+        ("hacked", "status = 'failed' AND message LIKE '%owned by%' AND metrics ? 'words'"),
+    ] {
+        let sql = format!(
+            "SELECT count(*) FROM (SELECT c.name AS check_name, x.* FROM monmon_match x JOIN monmon_measurement m \
+             ON m.id = x.measurement_id JOIN monmon_check c ON c.id = m.check_id) x \
+             WHERE check_name = '{name}' AND kind = 'wasm' AND {what}"
+        );
+        eventually(&sql, || database.count(&sql).unwrap_or(0) >= 2);
+    }
+    for running in running {
+        let (status, log) = running.terminate();
+        assert_eq!(status.code(), Some(0), "{log}");
+    }
+    let other = "SELECT count(*) FROM monmon_match WHERE status NOT IN ('passed', 'failed')";
+    assert_eq!(database.count(other), Some(0));
+}
+
 #[test]
 fn a_hostile_plugin_harms_nobody() {
     let place = Place::new();
@@ -234,6 +341,36 @@ sinks {{ stdout "out" from="empty"; }}
 }
 
 #[test]
+fn a_stage_has_so_many_plugins_and_no_more() {
+    let place = Place::new();
+    let mut checks = String::new();
+    for at in 0..10_000 {
+        // What is beyond the bound is not even looked at.
+        let plugin = if at < 200 {
+            by_hand(&place, &format!("p{at}.wat"), &format!("(drop (i32.const {at})) (i32.const 1088)"));
+            format!("p{at}.wat")
+        } else {
+            format!("absent{at}.wat")
+        };
+        checks.push_str(&format!(
+            "        check \"c{at}\" \"http://127.0.0.1:1/{at}\" {{ wasm \"m\" plugin=\"{plugin}\"; }}\n"
+        ));
+    }
+    let file = place.write(
+        "many.kdl",
+        &format!(
+            "pipeline \"many\"\nsources {{\n    http \"sites\" {{\n{checks}    }}\n}}\nsinks {{ stdout \"out\" from=\"sites\"; }}\n"
+        ),
+    );
+    let output = place.output(&["validate", "--format", "json", file.to_str().expect("a path")]);
+    assert_eq!(output.status.code(), Some(2));
+    let problems: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let problems = problems.as_array().expect("a list");
+    assert_eq!(problems.len(), 1, "{problems:#?}");
+    assert_eq!((&problems[0]["code"], &problems[0]["line"]), (&"monmon::too_many".into(), &204.into()));
+}
+
+#[test]
 fn a_plugin_that_takes_too_long_to_compile_is_given_up() {
     let compiler = |time| Compiler::Process {
         program: MONMON.into(),
@@ -255,6 +392,18 @@ fn a_plugin_that_takes_too_long_to_compile_is_given_up() {
         host(short).load_bytes(large.as_bytes(), false).map(drop),
         Err(PluginError::CompileTime(short))
     );
+    // As many functions as there may be, and one more: a plugin or a reason, in bounded time and memory.
+    let many = |count: usize| {
+        text.trim_end().strip_suffix(')').expect("a module").to_owned() + &"(func)".repeat(count) + ")"
+    };
+    let long = Duration::from_secs(30);
+    let outcome = host(long).load_bytes(many(900_000).as_bytes(), false).map(drop);
+    assert!(
+        matches!(outcome, Ok(()) | Err(PluginError::CompileTime(_) | PluginError::Compile(_))),
+        "{outcome:?}"
+    );
+    let outcome = host(long).load_bytes(many(1_000_001).as_bytes(), false).map(drop);
+    assert!(matches!(&outcome, Err(error) if error.to_string().contains("functions")), "{outcome:?}");
     // The same process does what is right, and says what is wrong.
     let host = host(Duration::from_secs(60));
     host.load_bytes(text.as_bytes(), false).expect("a plugin");

@@ -137,6 +137,7 @@ fn example() -> Measurement {
         source: "sites".to_owned(),
         method: "GET".to_owned(),
         url: "https://docs.example.org/".to_owned(),
+        schedule: None,
         interval_us: 60_000_000,
         timeout_us: 10_000_000,
         labels: BTreeMap::new(),
@@ -169,9 +170,11 @@ fn example() -> Measurement {
             total_us: 64_600,
         },
         body_bytes: Some(10_240),
+        body_wire_bytes: None,
         body_truncated: false,
         redirects: Vec::new(),
         tls: None,
+        details: None,
         matches: Vec::new(),
     }
 }

@@ -13,6 +13,16 @@ pub const LABEL_VALUE_CHARS_MAX: usize = 256;
 pub const METRICS_MAX: usize = 32;
 pub const METRIC_NAME_CHARS_MAX: usize = 64;
 pub const METRIC_UNIT_CHARS_MAX: usize = 32;
+/// How many steps a measurement may have.
+pub const STEPS_MAX: usize = 32;
+/// How many addresses of a name a measurement may tell of.
+pub const ADDRESSES_MAX: usize = 16;
+/// How many certificates of a chain are on record, beside the server's own.
+pub const CHAIN_MAX: usize = 8;
+/// How many things a measurement may note.
+pub const NOTES_MAX: usize = 16;
+/// What is kept of a failing body.
+pub const EVIDENCE_CHARS_MAX: usize = 16 * 1024;
 /// What a reason, an error or a matcher says.
 pub const MESSAGE_CHARS_MAX: usize = 4096;
 

@@ -24,11 +24,15 @@ pub struct Check {
     /// Name of the source stage that declares the check.
     #[schemars(length(max = NAME_CHARS_MAX))]
     pub source: String,
-    /// Method of the first request.
+    /// Method of the first request; of a check that is no request its kind: `TCP`, `TLS`, `DNS`, `WEBSOCKET`, `PING`.
     pub method: String,
     /// URL of the first request, without any password.
     pub url: String,
-    /// Time from slot to slot, in microseconds.
+    /// When the check is due, where that is not every interval: a crontab expression with its time zone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = NAME_CHARS_MAX))]
+    pub schedule: Option<String>,
+    /// Time from slot to slot, in microseconds; the mean of it where `schedule` says when.
     pub interval_us: u64,
     /// Longest time that one measurement may take, in microseconds.
     pub timeout_us: u64,

@@ -105,6 +105,7 @@ failure_kinds! {
     TlsClosed = "tls_closed", Site;
     /// What came was not TLS.
     TlsProtocol = "tls_protocol", Site;
+    /// The server asks for a client certificate, or refuses the one it got.
     TlsClientCertificate = "tls_client_certificate", Site;
     /// The reply is not HTTP.
     HttpParse = "http_parse", Site;
@@ -131,10 +132,16 @@ failure_kinds! {
     TooLarge = "too_large", Site;
     /// The check's total time ran out; the phase tells where.
     Timeout = "timeout", Site;
+    /// A step's reply does not hold what a later step needs.
+    CaptureFailed = "capture_failed", Site;
+    /// The proxy cannot be reached, or refuses.
+    ProxyFailed = "proxy_failed", Prober;
+    /// No access token could be had.
+    TokenFailed = "token_failed", Prober;
     /// No file descriptor was left.
     FdExhausted = "fd_exhausted", Prober;
     OutOfMemory = "out_of_memory", Prober;
-    /// The prober's own network is down.
+    /// The prober's own network is down, or none of the references answers.
     ProberOffline = "prober_offline", Prober;
     /// The prober had more to do than its limits allow.
     Overload = "overload", Prober;

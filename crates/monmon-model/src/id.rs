@@ -26,17 +26,21 @@ pub fn check_id(pipeline: &str, source: &str, name: &str) -> Uuid {
 /// The id of a check's definition, which changes whenever anything of it does: UUIDv5 in the namespace of the check's id
 /// over its other fields, as `sql/postgres/0001_tables.sql` tells users of raw SQL.
 pub fn definition_id(check: &Check) -> Uuid {
-    let Check { id, name, pipeline, source, method, url, interval_us, timeout_us, labels } = check;
-    let content = json!([pipeline, source, name, method, url, interval_us, timeout_us, labels]);
+    let Check { id, name, pipeline, source, method, url, schedule, interval_us, timeout_us, labels } = check;
+    let mut content = json!([pipeline, source, name, method, url, interval_us, timeout_us, labels]);
+    // What came later is told only where it is there: older definitions keep their ids.
+    if let (Some(schedule), Some(list)) = (schedule, content.as_array_mut()) {
+        list.push(json!(schedule));
+    }
     Uuid::new_v5(id, content.to_string().as_bytes())
 }
 
 /// The id of what a handshake agreed on: the same for all checks and servers that agree on the same. Made as
 /// `sql/postgres/0001_tables.sql` tells.
 pub fn tls_id(tls: &Tls) -> Uuid {
-    let Tls { version, cipher, verified, certificate } = tls;
+    let Tls { version, cipher, verified, certificate, chain } = tls;
     let certificate = certificate.as_ref();
-    let content = json!([
+    let mut content = json!([
         version,
         cipher,
         verified,
@@ -45,6 +49,12 @@ pub fn tls_id(tls: &Tls) -> Uuid {
         certificate.map(|certificate| certificate.not_before.as_microsecond()),
         certificate.map(|certificate| certificate.not_after.as_microsecond()),
     ]);
+    // As above: handshakes of which less was told keep their ids.
+    let sha256 = certificate.and_then(|certificate| certificate.sha256.as_ref());
+    if let Some(list) = content.as_array_mut().filter(|_| sha256.is_some() || !chain.is_empty()) {
+        list.push(json!(sha256));
+        list.push(json!(chain));
+    }
     Uuid::new_v5(&TLS_NAMESPACE, content.to_string().as_bytes())
 }
 
@@ -117,6 +127,7 @@ mod tests {
             source: "sites".to_owned(),
             method: "GET".to_owned(),
             url: r#"https://example.org/"ü"?a=1&b=2"#.to_owned(),
+            schedule: None,
             interval_us: 30_000_000,
             timeout_us: 10_000_000,
             labels: [("team", "web"), ("area", r#"über \ "x""#)]
@@ -134,15 +145,18 @@ mod tests {
             issuer: r#"CN=Prüfstelle, O="A""#.to_owned(),
             not_before: at("2026-01-01T00:00:00Z"),
             not_after: at("2027-01-01T00:00:00.000001Z"),
+            sha256: None,
         };
         let agreed = Tls {
             version: Some("TLSv1.3".to_owned()),
             cipher: Some("TLS13_AES_256_GCM_SHA384".to_owned()),
             verified: Some(true),
             certificate: Some(certificate),
+            chain: Vec::new(),
         };
         assert_eq!(tls_id(&agreed), uuid!("acfede5b-6b6d-5224-9f58-4d4fc2c3847d"));
-        let nothing = Tls { version: None, cipher: None, verified: None, certificate: None };
+        let nothing =
+            Tls { version: None, cipher: None, verified: None, certificate: None, chain: Vec::new() };
         assert_eq!(tls_id(&nothing), uuid!("d1ea0841-c4d6-5a83-b324-c9d0c7fc7746"));
     }
 }

@@ -18,7 +18,7 @@ pub use check::{Check, Labels, Prober};
 pub use failure::{Failure, FailureKind, Owner, Phase};
 pub use id::{boot_id, check_id, definition_id, match_id, measurement_id, rejected_id, tls_id};
 pub use match_result::{Match, MatchStatus, Metric};
-pub use measurement::{Certificate, Hop, Measurement, Reason, Timings, Tls};
+pub use measurement::{Certificate, Details, Hop, Measurement, Note, Reason, Step, Timings, Tls, Tried};
 pub use outcome::Outcome;
 pub use rejected::{Origin, Rejected, RejectedReason};
 pub use status::CheckState;

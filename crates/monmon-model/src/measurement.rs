@@ -51,6 +51,9 @@ pub struct Measurement {
     /// Bytes of the body after decoding, as far as it was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body_bytes: Option<u64>,
+    /// Bytes of the body as they came over the wire, where that is not `body_bytes`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body_wire_bytes: Option<u64>,
     /// The body was longer than the bound and was cut there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub body_truncated: bool,
@@ -59,6 +62,9 @@ pub struct Measurement {
     pub redirects: Vec<Hop>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
+    /// What is told of few measurements only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<Box<Details>>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub matches: Vec<Match>,
 }
@@ -72,7 +78,7 @@ pub enum Reason {
         #[schemars(length(max = MESSAGE_CHARS_MAX))]
         message: String,
     },
-    /// An `expect` was not met: `status` or `time`.
+    /// An `expect` was not met: `status`, `time`, `certificate`, `address` and the like.
     Expectation {
         #[schemars(length(max = NAME_CHARS_MAX))]
         name: String,
@@ -162,6 +168,102 @@ pub struct Hop {
     pub timings: Timings,
 }
 
+/// What is told of few measurements only: what the check asks for beyond the ordinary, and what was out of the ordinary.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Details {
+    /// SHA-256 of the body after decoding, in hexadecimal digits; only of a whole body.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body_sha256: Option<String>,
+    /// The beginning of the body of a measurement that is not up, as text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = bounds::EVIDENCE_CHARS_MAX))]
+    pub evidence: Option<String>,
+    /// The proxy that was gone through, without any password.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = NAME_CHARS_MAX))]
+    pub proxy: Option<String>,
+    /// What the server asks for in `Retry-After`, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after_s: Option<u64>,
+    /// The maintenance window that the slot lies in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = NAME_CHARS_MAX))]
+    pub maintenance: Option<String>,
+    /// What a server did that is allowed, or let pass, and worth knowing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = bounds::NOTES_MAX))]
+    pub notes: Vec<Note>,
+    /// The addresses that were tried, where there was more to it than one that answered.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = bounds::ADDRESSES_MAX))]
+    pub addresses: Vec<Tried>,
+    /// The steps of a check that has several, in order, as far as it came.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = bounds::STEPS_MAX))]
+    pub steps: Vec<Step>,
+}
+
+/// Something worth knowing that is no failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Note {
+    /// The reply has both a length and a chunked body; the chunks were read (RFC 9112, section 6.3).
+    LengthAndChunks,
+    /// The reply has a transfer coding that nobody knows; it was read to the connection's end.
+    UnknownTransferCoding,
+    /// The body has an encoding that is not decoded; matchers see nothing of it.
+    UnknownContentCoding,
+    /// The server reset the stream with NO_ERROR before its end.
+    EndedByReset,
+    /// The connection was there from an earlier measurement: no dns, connect and tls phases.
+    ReusedConnection,
+    /// A connection from an earlier measurement had been closed, and the request was sent again over a new one.
+    ReconnectedOnce,
+    /// A redirect leads where the check does not follow.
+    RedirectNotFollowed,
+    /// One that this version does not know.
+    #[serde(other)]
+    Other,
+}
+
+/// One address of a name, and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Tried {
+    pub address: String,
+    pub outcome: Outcome,
+    /// Why the outcome is not `up`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = MESSAGE_CHARS_MAX))]
+    pub message: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timings: Option<Timings>,
+}
+
+/// One request of a check that has several.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Step {
+    #[schemars(length(max = NAME_CHARS_MAX))]
+    pub name: String,
+    pub outcome: Outcome,
+    /// Why the outcome is not `up`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = MESSAGE_CHARS_MAX))]
+    pub message: Option<String>,
+    /// Of the step's last request, after redirects.
+    pub method: String,
+    pub url: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote_addr: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body_bytes: Option<u64>,
+    pub timings: Timings,
+}
+
 /// The last TLS handshake, on record even when the chain was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Tls {
@@ -175,15 +277,22 @@ pub struct Tls {
     pub verified: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<Certificate>,
+    /// The other certificates that the server sent, in its order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = bounds::CHAIN_MAX))]
+    pub chain: Vec<Certificate>,
 }
 
-/// The server's own certificate.
+/// A certificate of the server's chain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Certificate {
     pub subject: String,
     pub issuer: String,
     pub not_before: Timestamp,
     pub not_after: Timestamp,
+    /// SHA-256 of the certificate, in hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
 }
 
 impl Measurement {
@@ -200,8 +309,17 @@ impl Measurement {
 
     /// Records an expectation that was not met.
     pub fn miss(&mut self, name: &str, message: String) {
+        self.miss_as(Outcome::Down, name, message);
+    }
+
+    /// The same for one that makes the measurement `degraded` only.
+    pub fn warn(&mut self, name: &str, message: String) {
+        self.miss_as(Outcome::Degraded, name, message);
+    }
+
+    fn miss_as(&mut self, outcome: Outcome, name: &str, message: String) {
         self.worsen(
-            Outcome::Down,
+            outcome,
             Reason::Expectation { name: name.to_owned(), message: bounds::message(message) },
         );
     }
@@ -226,7 +344,8 @@ impl Measurement {
     /// The first reason stays, unless certainty (`down`) replaces doubt (`unknown`) that a matcher had.
     fn worsen(&mut self, outcome: Outcome, reason: Reason) {
         let replaces = match self.outcome {
-            Outcome::Up | Outcome::Degraded => true,
+            Outcome::Up => true,
+            Outcome::Degraded => outcome != Outcome::Degraded,
             Outcome::Down => false,
             Outcome::Unknown => outcome == Outcome::Down && self.error.is_none(),
         };
@@ -264,13 +383,20 @@ impl Measurement {
             remote_addr: None,
             timings: Timings::default(),
             body_bytes: None,
+            body_wire_bytes: None,
             body_truncated: false,
             redirects: Vec::new(),
             tls: None,
+            details: None,
             matches: Vec::new(),
         };
         measurement.fail(failure);
         measurement
+    }
+
+    /// The rarer facts, to be added to.
+    pub fn details_mut(&mut self) -> &mut Details {
+        self.details.get_or_insert_default()
     }
 
     /// Whether a failure of this kind ended the exchange.

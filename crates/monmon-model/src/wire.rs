@@ -10,10 +10,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::bounds::{
-    LABEL_NAME_CHARS_MAX, LABEL_VALUE_CHARS_MAX, LABELS_MAX, MESSAGE_CHARS_MAX, METRIC_NAME_CHARS_MAX,
-    METRIC_UNIT_CHARS_MAX, METRICS_MAX, NAME_CHARS_MAX, fits,
+    ADDRESSES_MAX, CHAIN_MAX, EVIDENCE_CHARS_MAX, LABEL_NAME_CHARS_MAX, LABEL_VALUE_CHARS_MAX, LABELS_MAX,
+    MESSAGE_CHARS_MAX, METRIC_NAME_CHARS_MAX, METRIC_UNIT_CHARS_MAX, METRICS_MAX, NAME_CHARS_MAX, NOTES_MAX,
+    STEPS_MAX, fits,
 };
-use crate::{Measurement, Rejected, RejectedReason};
+use crate::{Details, Measurement, Rejected, RejectedReason};
 
 pub use decoder::Decoder;
 
@@ -186,7 +187,8 @@ fn check_fields(measurement: &Measurement) -> Result<(), DecodeError> {
     let counts = timings
         .flat_map(|timings| timings.phases().into_iter().flatten().chain([timings.total_us]))
         .chain([measurement.seq, measurement.check.interval_us, measurement.check.timeout_us])
-        .chain(measurement.body_bytes);
+        .chain(measurement.body_bytes)
+        .chain(measurement.body_wire_bytes);
     for count in counts {
         if i64::try_from(count).is_err() {
             return bad(format!("the number {count} is larger than {}", i64::MAX));
@@ -200,19 +202,13 @@ fn check_fields(measurement: &Measurement) -> Result<(), DecodeError> {
 
 /// The bounds of the texts, as the schema tells them.
 fn check_lengths(measurement: &Measurement) -> Result<(), DecodeError> {
-    let too_long = |field: &str, max: usize| {
-        refuse(RejectedReason::BadField, format!("`{field}` is longer than {max} characters"))
-    };
-    let hold = |field: &str, text: &str, max: usize| match fits(text, max) {
-        true => Ok(()),
-        false => Err(too_long(field, max)),
-    };
     let Measurement { check, prober, .. } = measurement;
     hold("check.name", &check.name, NAME_CHARS_MAX)?;
     hold("check.pipeline", &check.pipeline, NAME_CHARS_MAX)?;
     hold("check.source", &check.source, NAME_CHARS_MAX)?;
     hold("prober.name", &prober.name, NAME_CHARS_MAX)?;
     hold("prober.location", prober.location.as_deref().unwrap_or_default(), NAME_CHARS_MAX)?;
+    hold("check.schedule", check.schedule.as_deref().unwrap_or_default(), NAME_CHARS_MAX)?;
     if check.labels.len() > LABELS_MAX {
         let message = format!("`check.labels` has {} labels, at most {LABELS_MAX}", check.labels.len());
         return Err(refuse(RejectedReason::BadField, message));
@@ -227,6 +223,13 @@ fn check_lengths(measurement: &Measurement) -> Result<(), DecodeError> {
     }
     if let Some(error) = &measurement.error {
         hold("error.message", &error.message, MESSAGE_CHARS_MAX)?;
+    }
+    if let Some(tls) = measurement.tls.as_ref().filter(|tls| tls.chain.len() > CHAIN_MAX) {
+        let message = format!("`tls.chain` has {} certificates, at most {CHAIN_MAX}", tls.chain.len());
+        return Err(refuse(RejectedReason::BadField, message));
+    }
+    if let Some(details) = &measurement.details {
+        check_details(details)?;
     }
     for found in &measurement.matches {
         hold("matches.name", &found.name, NAME_CHARS_MAX)?;
@@ -243,6 +246,54 @@ fn check_lengths(measurement: &Measurement) -> Result<(), DecodeError> {
         }
     }
     Ok(())
+}
+
+fn check_details(details: &Details) -> Result<(), DecodeError> {
+    let Details { evidence, proxy, maintenance, notes, addresses, steps, body_sha256, retry_after_s } =
+        details;
+    let messages = addresses.iter().map(|tried| &tried.message).chain(steps.iter().map(|step| &step.message));
+    let texts = [
+        ("details.evidence", evidence.as_deref(), EVIDENCE_CHARS_MAX),
+        ("details.proxy", proxy.as_deref(), NAME_CHARS_MAX),
+        ("details.maintenance", maintenance.as_deref(), NAME_CHARS_MAX),
+        ("details.body_sha256", body_sha256.as_deref(), 64),
+    ]
+    .into_iter()
+    .chain(messages.map(|message| ("details.message", message.as_deref(), MESSAGE_CHARS_MAX)))
+    .chain(steps.iter().map(|step| ("details.steps.name", Some(step.name.as_str()), NAME_CHARS_MAX)));
+    for (field, text, max) in texts {
+        hold(field, text.unwrap_or_default(), max)?;
+    }
+    for (field, count, max) in [
+        ("notes", notes.len(), NOTES_MAX),
+        ("addresses", addresses.len(), ADDRESSES_MAX),
+        ("steps", steps.len(), STEPS_MAX),
+    ] {
+        if count > max {
+            let message = format!("`details.{field}` has {count} entries, at most {max}");
+            return Err(refuse(RejectedReason::BadField, message));
+        }
+    }
+    let timings = steps
+        .iter()
+        .map(|step| &step.timings)
+        .chain(addresses.iter().filter_map(|tried| tried.timings.as_ref()));
+    let counts = timings.flat_map(|timings| timings.phases().into_iter().flatten().chain([timings.total_us]));
+    if let Some(count) = counts.chain(*retry_after_s).find(|count| i64::try_from(*count).is_err()) {
+        return Err(refuse(
+            RejectedReason::BadField,
+            format!("the number {count} is larger than {}", i64::MAX),
+        ));
+    }
+    Ok(())
+}
+
+/// A text within its bound.
+fn hold(field: &str, text: &str, max: usize) -> Result<(), DecodeError> {
+    if fits(text, max) {
+        return Ok(());
+    }
+    Err(refuse(RejectedReason::BadField, format!("`{field}` is longer than {max} characters")))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -51,7 +51,9 @@ fn full() -> Measurement {
             issuer: "CN=ca".to_owned(),
             not_before: "2026-10-01T00:00:00Z".parse().expect("a time"),
             not_after: "2026-12-30T00:00:00Z".parse().expect("a time"),
+            sha256: None,
         }),
+        chain: Vec::new(),
     });
     full.matches = vec![Match {
         name: "title".to_owned(),

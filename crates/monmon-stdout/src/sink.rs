@@ -141,6 +141,7 @@ mod tests {
             source: "s".into(),
             method: "GET".into(),
             url: "http://127.0.0.1/".into(),
+            schedule: None,
             interval_us: 1,
             timeout_us: 1,
             labels: Default::default(),

@@ -44,6 +44,7 @@ pub fn measurement(name: &str, seq: u64) -> Measurement {
         source: "source".to_owned(),
         method: "GET".to_owned(),
         url: format!("http://127.0.0.1/{name}"),
+        schedule: None,
         interval_us: 1_000_000,
         timeout_us: 500_000,
         labels: BTreeMap::new(),

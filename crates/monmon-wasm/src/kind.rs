@@ -101,11 +101,18 @@ struct Making<'a> {
     known: HashMap<String, usize>,
     /// Files that were told to be wrong.
     told: HashMap<std::path::PathBuf, PluginError>,
+    told_too_many: bool,
 }
 
 impl<'a> Making<'a> {
     fn new(loader: &'a dyn FileLoader) -> Making<'a> {
-        Making { loader, ready: Vec::new(), known: HashMap::new(), told: HashMap::new() }
+        Making {
+            loader,
+            ready: Vec::new(),
+            known: HashMap::new(),
+            told: HashMap::new(),
+            told_too_many: false,
+        }
     }
 
     fn named(&mut self, spec: &PluginSpec, problems: &mut Problems) -> Option<Named> {
@@ -116,17 +123,21 @@ impl<'a> Making<'a> {
         if let Some(known) = self.known.get(&key) {
             return Some(named(*known));
         }
+        // Before the file is looked at: compiling takes its time.
+        if self.ready.len() == PLUGINS_MAX {
+            if !self.told_too_many {
+                let message = format!(
+                    "a stage has at most {PLUGINS_MAX} plugins that differ in file, configuration or limits"
+                );
+                problems.push(Problem::new(Code::TooMany, spec.name.span, message).label("one too many"));
+            }
+            self.told_too_many = true;
+            return None;
+        }
         let plugin = self.load(spec, problems)?;
         let config = Config::read(spec, &plugin.description, problems)?;
         if let Some(json) = config.ready() {
             try_config(&plugin, &json, spec, problems)?;
-        }
-        if self.ready.len() == PLUGINS_MAX {
-            let message = format!(
-                "a stage has at most {PLUGINS_MAX} plugins that differ in file, configuration or limits"
-            );
-            problems.push(Problem::new(Code::TooMany, spec.name.span, message).label("one too many"));
-            return None;
         }
         let ready = Ready {
             plugin,

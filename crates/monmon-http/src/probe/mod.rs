@@ -223,6 +223,7 @@ impl Facts {
             cipher: None,
             verified: None,
             certificate: None,
+            chain: Vec::new(),
         });
         tls.version = self.tls_version.map(|version| match version {
             rustls::ProtocolVersion::TLSv1_2 => "TLSv1.2".to_owned(),

@@ -39,6 +39,7 @@ fn blank(url: &str) -> Measurement {
         source: "sites".to_owned(),
         method: "GET".to_owned(),
         url: shown(&url.parse().unwrap()),
+        schedule: None,
         interval_us: 1_000_000,
         timeout_us: 1_000_000,
         labels: Default::default(),

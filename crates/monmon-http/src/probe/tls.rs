@@ -3,12 +3,14 @@
 use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
+use monmon_model::bounds::CHAIN_MAX;
 use monmon_model::{Certificate, Failure, FailureKind, Tls};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::pinned::Pinned;
@@ -79,6 +81,7 @@ pub(crate) struct Witness {
 #[derive(Debug, Clone)]
 struct Seen {
     end_entity: Vec<u8>,
+    others: Vec<Vec<u8>>,
     verified: bool,
 }
 
@@ -91,6 +94,7 @@ impl Witness {
             cipher: None,
             verified: Some(seen.verified),
             certificate: certificate(&seen.end_entity),
+            chain: seen.others.iter().filter_map(|der| certificate(der)).collect(),
         })
     }
 
@@ -109,6 +113,10 @@ impl Witness {
     }
 }
 
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn certificate(der: &[u8]) -> Option<Certificate> {
     let (_, parsed) = X509Certificate::from_der(der).ok()?;
     let time = |time: x509_parser::time::ASN1Time| Timestamp::from_second(time.timestamp()).ok();
@@ -119,6 +127,7 @@ fn certificate(der: &[u8]) -> Option<Certificate> {
         issuer: name(parsed.issuer()),
         not_before: time(parsed.validity().not_before)?,
         not_after: time(parsed.validity().not_after)?,
+        sha256: Some(hex(&Sha256::digest(der))),
     })
 }
 
@@ -134,7 +143,8 @@ impl ServerCertVerifier for Witness {
         let verdict =
             self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         if let Ok(mut seen) = self.seen.lock() {
-            *seen = Some(Seen { end_entity: end_entity.to_vec(), verified: verdict.is_ok() });
+            let others = intermediates.iter().take(CHAIN_MAX).map(|der| der.to_vec()).collect();
+            *seen = Some(Seen { end_entity: end_entity.to_vec(), others, verified: verdict.is_ok() });
         }
         verdict
     }

@@ -101,6 +101,7 @@ fn ready(spec: &CheckSpec, context: &StageContext) -> Result<Ready, StageError> 
         source: context.stage.to_string(),
         method: spec.method.clone(),
         url: shown(&url),
+        schedule: None,
         interval_us: spec.interval.as_micros() as u64,
         timeout_us: spec.timeout.as_micros() as u64,
         labels: spec.labels.clone(),

@@ -304,9 +304,11 @@ impl Producer {
             remote_addr: None,
             timings: Timings::default(),
             body_bytes: None,
+            body_wire_bytes: None,
             body_truncated: false,
             redirects: Vec::new(),
             tls: None,
+            details: None,
             matches: Vec::new(),
         }
     }

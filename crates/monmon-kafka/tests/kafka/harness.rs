@@ -269,6 +269,7 @@ pub(crate) fn measurement(number: u64) -> Measurement {
         source: "sites".to_owned(),
         method: "GET".to_owned(),
         url: "https://example.org/".to_owned(),
+        schedule: None,
         interval_us: 1_000_000,
         timeout_us: 1_000_000,
         labels: BTreeMap::new(),

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::{DecodeError, decode_by};
-use crate::{Check, Failure, Hop, Match, Measurement, Outcome, Prober, Reason, Timings, Tls};
+use crate::{Check, Details, Failure, Hop, Match, Measurement, Outcome, Prober, Reason, Timings, Tls};
 
 /// How many checks and how many probers are known at a time; with one more, learning begins anew.
 const KNOWN_MAX: usize = 16_384;
@@ -53,9 +53,11 @@ impl Decoder {
             remote_addr,
             timings,
             body_bytes,
+            body_wire_bytes,
             body_truncated,
             redirects,
             tls,
+            details,
             matches,
         } = serde_json::from_str(text)?;
         Ok(Measurement {
@@ -76,9 +78,11 @@ impl Decoder {
             remote_addr,
             timings,
             body_bytes,
+            body_wire_bytes,
             body_truncated,
             redirects,
             tls,
+            details,
             matches,
         })
     }
@@ -114,11 +118,15 @@ struct Parts<'a> {
     #[serde(default)]
     body_bytes: Option<u64>,
     #[serde(default)]
+    body_wire_bytes: Option<u64>,
+    #[serde(default)]
     body_truncated: bool,
     #[serde(default)]
     redirects: Vec<Hop>,
     #[serde(default)]
     tls: Option<Tls>,
+    #[serde(default)]
+    details: Option<Box<Details>>,
     #[serde(default)]
     matches: Vec<Match>,
 }

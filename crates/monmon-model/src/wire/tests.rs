@@ -9,8 +9,8 @@ use uuid::{Uuid, uuid};
 
 use super::*;
 use crate::{
-    Certificate, Check, Failure, FailureKind, Hop, Match, MatchStatus, Metric, Outcome, Phase, Prober,
-    Reason, Timings, Tls, check_id, measurement_id,
+    Certificate, Check, Details, Failure, FailureKind, Hop, Match, MatchStatus, Metric, Note, Outcome, Phase,
+    Prober, Reason, Step, Timings, Tls, Tried, check_id, measurement_id,
 };
 
 const PROBER: Uuid = uuid!("0b0b0b0b-0b0b-4b0b-8b0b-0b0b0b0b0b0b");
@@ -24,6 +24,7 @@ pub(crate) fn example() -> Measurement {
         source: "sites".to_owned(),
         method: "GET".to_owned(),
         url: "https://docs.example.org/".to_owned(),
+        schedule: None,
         interval_us: 60_000_000,
         timeout_us: 10_000_000,
         labels: BTreeMap::from([("team".to_owned(), "docs".to_owned())]),
@@ -61,6 +62,7 @@ pub(crate) fn example() -> Measurement {
         remote_addr: Some("192.0.2.7:443".to_owned()),
         timings,
         body_bytes: Some(10_240),
+        body_wire_bytes: Some(4_096),
         body_truncated: false,
         redirects: vec![Hop {
             url: "https://docs.example.org/".to_owned(),
@@ -77,8 +79,42 @@ pub(crate) fn example() -> Measurement {
                 issuer: "CN=Example CA".to_owned(),
                 not_before: "2026-10-01T00:00:00Z".parse().expect("a time"),
                 not_after: "2026-12-30T00:00:00Z".parse().expect("a time"),
+                sha256: Some("cd".repeat(32)),
             }),
+            chain: vec![Certificate {
+                subject: "CN=Example CA".to_owned(),
+                issuer: "CN=Example Root".to_owned(),
+                not_before: "2020-10-01T00:00:00Z".parse().expect("a time"),
+                not_after: "2030-12-30T00:00:00Z".parse().expect("a time"),
+                sha256: None,
+            }],
         }),
+        details: Some(Box::new(Details {
+            body_sha256: Some("ab".repeat(32)),
+            evidence: Some("<title>Docs</title>".to_owned()),
+            proxy: Some("http://proxy.example.org:3128".to_owned()),
+            retry_after_s: Some(120),
+            maintenance: Some("patching".to_owned()),
+            notes: vec![Note::LengthAndChunks],
+            addresses: vec![Tried {
+                address: "192.0.2.6:443".to_owned(),
+                outcome: Outcome::Down,
+                message: Some("connection refused".to_owned()),
+                status: None,
+                timings: None,
+            }],
+            steps: vec![Step {
+                name: "sign in".to_owned(),
+                outcome: Outcome::Up,
+                message: None,
+                method: "POST".to_owned(),
+                url: "https://docs.example.org/session".to_owned(),
+                status: Some(204),
+                remote_addr: Some("192.0.2.7:443".to_owned()),
+                body_bytes: Some(0),
+                timings: Timings { wait_us: Some(700), total_us: 700, ..Timings::default() },
+            }],
+        })),
         matches: vec![Match {
             name: "title".to_owned(),
             stage: "titles".to_owned(),

@@ -152,9 +152,11 @@ pub(crate) fn measurement(check: &Arc<Check>, seq: u64, scheduled_at: Timestamp)
             total_us: 41_400 + seq % 100,
         },
         body_bytes: Some(10_240),
+        body_wire_bytes: None,
         body_truncated: false,
         redirects: Vec::new(),
         tls: None,
+        details: None,
         matches: Vec::new(),
     }
 }
@@ -195,7 +197,9 @@ pub(crate) fn tls_facts() -> Tls {
             issuer: "CN=Example CA".to_owned(),
             not_before: "2026-10-01T00:00:00Z".parse().expect("a time"),
             not_after: "2026-12-30T00:00:00Z".parse().expect("a time"),
+            sha256: None,
         }),
+        chain: Vec::new(),
     }
 }
 

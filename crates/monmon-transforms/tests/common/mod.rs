@@ -76,6 +76,7 @@ pub(crate) fn measurement(check: &str) -> Measurement {
         source: "sites".into(),
         method: "GET".into(),
         url: "http://127.0.0.1/".into(),
+        schedule: None,
         interval_us: 1_000_000,
         timeout_us: 1_000_000,
         labels: Default::default(),
