@@ -363,7 +363,7 @@ fn a_stage_has_so_many_plugins_and_no_more() {
         ),
     );
     let output = place.output(&["validate", "--format", "json", file.to_str().expect("a path")]);
-    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(output.status.code(), Some(1));
     let problems: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let problems = problems.as_array().expect("a list");
     assert_eq!(problems.len(), 1, "{problems:#?}");
@@ -396,7 +396,7 @@ fn a_plugin_that_takes_too_long_to_compile_is_given_up() {
     let many = |count: usize| {
         text.trim_end().strip_suffix(')').expect("a module").to_owned() + &"(func)".repeat(count) + ")"
     };
-    let long = Duration::from_secs(30);
+    let long = Duration::from_secs(5);
     let outcome = host(long).load_bytes(many(900_000).as_bytes(), false).map(drop);
     assert!(
         matches!(outcome, Ok(()) | Err(PluginError::CompileTime(_) | PluginError::Compile(_))),

@@ -7,7 +7,7 @@
 
 mod demo;
 mod probe;
-pub mod schedule;
+mod schedule;
 mod source;
 mod timeline;
 

@@ -9,42 +9,97 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use crate::source::window::Cron;
+
 /// A wake-up that comes later than this after its slot means that the prober slept or was stopped.
-pub const LATE_MAX_US: i64 = 1_000_000;
+pub(crate) const LATE_MAX_US: i64 = 1_000_000;
 /// After a sleep, slots older than this are not made up for: no burst of belated checks.
 const CATCH_UP_US: i64 = 100_000;
 
 /// The slots of one check.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cadence {
-    interval_us: i64,
-    offset_us: i64,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Cadence {
+    Every {
+        interval_us: i64,
+        offset_us: i64,
+    },
+    /// By a crontab line, with the mean of its intervals.
+    By {
+        cron: Cron,
+        mean_us: i64,
+    },
 }
+
+/// How many slots of a crontab line are gone through one by one, at most: two months of minutes. What is slept through
+/// beyond them is told with those.
+const STEPS_MAX: u64 = 100_000;
 
 impl Cadence {
     /// The offset is a hash of the check's id (the finalizer of splitmix64 over the two halves), taken modulo the
     /// interval: the same for all probers and restarts, spread evenly over many checks.
-    pub fn new(check: Uuid, interval: Duration) -> Cadence {
+    pub(crate) fn new(check: Uuid, interval: Duration) -> Cadence {
         let interval_us = i64::try_from(interval.as_micros()).unwrap_or(i64::MAX).clamp(1, i64::MAX / 4);
         let (high, low) = check.as_u64_pair();
         let hash = mix(mix(high) ^ low);
         let offset_us = (u128::from(hash) % interval_us as u128) as i64;
-        Cadence { interval_us, offset_us }
+        Cadence::Every { interval_us, offset_us }
     }
 
-    pub fn interval_us(self) -> i64 {
-        self.interval_us
+    pub(crate) fn by(cron: Cron, mean: Duration) -> Cadence {
+        Cadence::By { cron, mean_us: i64::try_from(mean.as_micros()).unwrap_or(i64::MAX).max(1) }
+    }
+
+    /// The time from slot to slot, or the mean of it.
+    pub(crate) fn interval_us(&self) -> i64 {
+        match self {
+            Cadence::Every { interval_us, .. } => *interval_us,
+            Cadence::By { mean_us, .. } => *mean_us,
+        }
     }
 
     /// The first slot at or after `t`.
-    pub fn at_or_after(self, t: i64) -> i64 {
-        let past = t.saturating_sub(self.offset_us).rem_euclid(self.interval_us);
-        if past == 0 { t } else { t.saturating_add(self.interval_us - past) }
+    pub(crate) fn at_or_after(&self, t: i64) -> i64 {
+        match self {
+            Cadence::Every { interval_us, offset_us } => {
+                let past = t.saturating_sub(*offset_us).rem_euclid(*interval_us);
+                if past == 0 { t } else { t.saturating_add(interval_us - past) }
+            }
+            Cadence::By { cron, .. } => cron.after(t.saturating_sub(1)),
+        }
+    }
+
+    /// The slot after this one.
+    pub(crate) fn next(&self, slot: i64) -> i64 {
+        match self {
+            Cadence::Every { interval_us, .. } => slot.saturating_add(*interval_us),
+            Cadence::By { cron, .. } => cron.after(slot),
+        }
+    }
+
+    /// The newest slot that is not after `now`, and how many there are from `slot`, which is one, up to and without it.
+    fn newest(&self, slot: i64, now: i64) -> (i64, u64) {
+        match self {
+            Cadence::Every { interval_us, .. } => {
+                let count = (now - slot) / interval_us;
+                (slot + count * interval_us, count as u64)
+            }
+            Cadence::By { .. } => {
+                let (mut newest, mut count) = (slot, 0);
+                loop {
+                    let next = self.next(newest);
+                    if next > now || count == STEPS_MAX {
+                        return (newest, count);
+                    }
+                    (newest, count) = (next, count + 1);
+                }
+            }
+        }
     }
 
     /// How many slots there are from `first`, which is one, up to and without `end`.
-    pub fn count(self, first: i64, end: i64) -> u64 {
-        if end <= first { 0 } else { ((end - first - 1) / self.interval_us) as u64 + 1 }
+    #[cfg(test)]
+    pub(crate) fn count(&self, first: i64, end: i64) -> u64 {
+        if end <= first { 0 } else { self.newest(first, end - 1).1 + 1 }
     }
 }
 
@@ -58,7 +113,7 @@ fn mix(mut bits: u64) -> u64 {
 
 /// What becomes of slots whose time has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Due {
+pub(crate) enum Due {
     /// To be measured now.
     Start { check: u32, slot: i64 },
     /// Slept through: `count` slots of the check, from `first` on.
@@ -67,26 +122,26 @@ pub enum Due {
 
 /// All checks in the order in which they are due. One entry per check, so idle checks cost nothing but their place.
 #[derive(Debug)]
-pub struct Schedule {
+pub(crate) struct Schedule {
     cadences: Vec<Cadence>,
     next: BinaryHeap<Reverse<(i64, u32)>>,
 }
 
 impl Schedule {
     /// The first slots are those at or after `now`.
-    pub fn new(cadences: Vec<Cadence>, now: i64) -> Schedule {
+    pub(crate) fn new(cadences: Vec<Cadence>, now: i64) -> Schedule {
         let next = (0u32..).zip(&cadences).map(|(check, cadence)| Reverse((cadence.at_or_after(now), check)));
         let next = next.collect();
         Schedule { cadences, next }
     }
 
     /// When the next slot is due.
-    pub fn next_due(&self) -> Option<i64> {
+    pub(crate) fn next_due(&self) -> Option<i64> {
         self.next.peek().map(|Reverse((slot, _))| *slot)
     }
 
     /// Takes all that is due at `now`, in order. No slot is ever given twice, whatever `now` does.
-    pub fn take(&mut self, now: i64, due: &mut Vec<Due>) {
+    pub(crate) fn take(&mut self, now: i64, due: &mut Vec<Due>) {
         let Some(first) = self.next_due() else { return };
         let slept = now.saturating_sub(first) > LATE_MAX_US;
         let horizon = if slept { now - CATCH_UP_US } else { i64::MIN };
@@ -94,17 +149,17 @@ impl Schedule {
             && slot <= now
         {
             self.next.pop();
-            let cadence = self.cadences[check as usize];
+            let cadence = &self.cadences[check as usize];
             // Of several slots of one check that are due at once, only the newest can still be measured in its time.
-            let newest = slot + (now - slot) / cadence.interval_us * cadence.interval_us;
-            let start = if newest < horizon { newest + cadence.interval_us } else { newest };
-            let count = cadence.count(slot, start);
+            let (newest, before) = cadence.newest(slot, now);
+            let (start, count) =
+                if newest < horizon { (cadence.next(newest), before + 1) } else { (newest, before) };
             if count > 0 {
                 due.push(Due::Overslept { check, first: slot, count });
             }
             if start <= now {
                 due.push(Due::Start { check, slot: start });
-                self.next.push(Reverse((start + cadence.interval_us, check)));
+                self.next.push(Reverse((cadence.next(start), check)));
             } else {
                 self.next.push(Reverse((start, check)));
             }
@@ -127,8 +182,8 @@ mod tests {
 
     #[test]
     fn slots_are_multiples_from_the_offset_and_do_not_drift() {
-        let cadence = cadences(1, Duration::from_secs(30))[0];
-        let mut schedule = Schedule::new(vec![cadence], T0);
+        let cadence = cadences(1, Duration::from_secs(30))[0].clone();
+        let mut schedule = Schedule::new(vec![cadence.clone()], T0);
         let mut slots = Vec::new();
         // The wake-ups come late by up to 700 ms; the slots do not follow them.
         for wake in 0..100 {
@@ -141,7 +196,8 @@ mod tests {
             }
         }
         assert!(slots.windows(2).all(|pair| pair[1] - pair[0] == 30 * SECOND));
-        assert_eq!((slots[0] - cadence.offset_us) % (30 * SECOND), 0);
+        let Cadence::Every { offset_us, .. } = cadence else { panic!("by interval") };
+        assert_eq!((slots[0] - offset_us) % (30 * SECOND), 0);
         assert_eq!(slots.len(), 100);
     }
 
@@ -149,7 +205,8 @@ mod tests {
     fn a_thousand_checks_are_spread() {
         let mut buckets = [0u32; 100];
         for cadence in cadences(1000, Duration::from_secs(1)) {
-            buckets[(cadence.offset_us / 10_000) as usize] += 1;
+            let Cadence::Every { offset_us, .. } = cadence else { panic!("by interval") };
+            buckets[(offset_us / 10_000) as usize] += 1;
         }
         assert!(buckets.iter().max() <= Some(&30), "{buckets:?}");
         assert!(buckets.iter().min() > Some(&0), "{buckets:?}");
@@ -189,8 +246,8 @@ mod tests {
 
     #[test]
     fn a_short_interval_keeps_only_its_newest_slot() {
-        let cadence = cadences(1, Duration::from_millis(100))[0];
-        let mut schedule = Schedule::new(vec![cadence], T0);
+        let cadence = cadences(1, Duration::from_millis(100))[0].clone();
+        let mut schedule = Schedule::new(vec![cadence.clone()], T0);
         let first = schedule.next_due().unwrap();
         let mut due = Vec::new();
         schedule.take(first + 350_000, &mut due);
@@ -200,12 +257,36 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_crontab_line_has_its_slots() {
+        let cron = Cron::new("*/10 * * * *", "UTC").unwrap();
+        let cadence = Cadence::by(cron, Duration::from_secs(600));
+        let mut schedule = Schedule::new(vec![cadence], T0);
+        let first = schedule.next_due().unwrap();
+        assert_eq!(first % (600 * SECOND), 0);
+        let mut due = Vec::new();
+        schedule.take(first, &mut due);
+        schedule.take(first + 2 * 600 * SECOND, &mut due);
+        schedule.take(first + 5 * 600 * SECOND + 90 * SECOND, &mut due);
+        let at = |n: i64| first + n * 600 * SECOND;
+        assert_eq!(
+            due,
+            [
+                Due::Start { check: 0, slot: first },
+                Due::Overslept { check: 0, first: at(1), count: 1 },
+                Due::Start { check: 0, slot: at(2) },
+                Due::Overslept { check: 0, first: at(3), count: 3 },
+            ]
+        );
+        assert_eq!(schedule.next_due(), Some(at(6)));
+    }
+
     proptest::proptest! {
         /// However the wake-ups fall: each slot once, none left out, in order.
         #[test]
         fn every_slot_once(interval_ms in 100u64..10_000, wakes in proptest::collection::vec(0i64..20_000_000, 1..60)) {
-            let cadence = cadences(1, Duration::from_millis(interval_ms))[0];
-            let mut schedule = Schedule::new(vec![cadence], T0);
+            let cadence = cadences(1, Duration::from_millis(interval_ms))[0].clone();
+            let mut schedule = Schedule::new(vec![cadence.clone()], T0);
             let mut expected = cadence.at_or_after(T0);
             let mut now = T0;
             for wake in wakes {
@@ -216,11 +297,11 @@ mod tests {
                     match due {
                         Due::Start { slot, .. } => {
                             proptest::prop_assert_eq!(slot, expected);
-                            expected += cadence.interval_us;
+                            expected += cadence.interval_us();
                         }
                         Due::Overslept { first, count, .. } => {
                             proptest::prop_assert_eq!(first, expected);
-                            expected += cadence.interval_us * count as i64;
+                            expected += cadence.interval_us() * count as i64;
                         }
                     }
                 }

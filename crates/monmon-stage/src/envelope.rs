@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use monmon_model::{Match, Measurement, Origin, Rejected, RejectedReason};
+use monmon_model::{Match, Measurement, Origin, Outcome, Rejected, RejectedReason};
 
 use crate::{Ack, Page};
 
@@ -30,6 +30,18 @@ pub struct Measured {
     pub page: Option<Page>,
     /// Where it was read; none when it was made in this process.
     pub place: Option<Place>,
+}
+
+impl Measured {
+    /// Puts the beginning of the page on record, where the check asks for it and a matcher found fault with the page.
+    pub fn keep_evidence(&mut self) {
+        if let Some(evidence) = self.page.as_ref().and_then(|page| page.evidence.as_ref())
+            && self.measurement.outcome != Outcome::Up
+        {
+            let kept = &mut self.measurement.details_mut().evidence;
+            kept.get_or_insert_with(|| evidence.to_string());
+        }
+    }
 }
 
 /// Where in a log of messages something was read. Cheap to carry: nearly nobody ever asks.

@@ -14,12 +14,20 @@ pub struct Page {
     pub body: Bytes,
     /// The body went on past the bound.
     pub truncated: bool,
+    /// Its beginning, for the record of a measurement that a matcher finds fault with.
+    pub evidence: Option<Arc<str>>,
     hold: Arc<PageHold>,
 }
 
 impl Page {
     pub fn new(headers: HeaderMap, body: Bytes, truncated: bool, hold: PageHold) -> Page {
-        Page { headers: Arc::new(headers), body, truncated, hold: Arc::new(hold) }
+        Page { headers: Arc::new(headers), body, truncated, evidence: None, hold: Arc::new(hold) }
+    }
+
+    #[must_use]
+    pub fn with_evidence(mut self, evidence: Arc<str>) -> Page {
+        self.evidence = Some(evidence);
+        self
     }
 
     /// How much of the budget the page holds, in bytes.

@@ -46,7 +46,8 @@ impl RegexTransform {
         }
         let Some(page) = page else {
             for matcher in matchers {
-                let said = matcher.undecided(&self.stage, "the page was not kept: no memory was left for it");
+                let said = matcher
+                    .undecided(&self.stage, "there is no page: none came, or no memory was left for it");
                 measurement.add_match(said);
             }
             return;
@@ -58,6 +59,7 @@ impl RegexTransform {
             let said = matcher.look(&self.stage, &text, &mut room);
             measurement.add_match(said);
         }
+        measured.keep_evidence();
     }
 }
 

@@ -70,7 +70,7 @@ impl PluginTransform {
             let description = &self.matchers[named.matcher].plugin().description;
             let needs_page = description.needs_body || description.needs_headers;
             let answer = if needs_page && page.is_none() {
-                Answer::NotAsked("the page was not kept: no memory was left for it".to_owned())
+                Answer::NotAsked("there is no page: none came, or no memory was left for it".to_owned())
             } else {
                 self.ask(named.matcher, measurement, page.as_ref())
             };
@@ -78,6 +78,7 @@ impl PluginTransform {
             self.counters.add_undecided(u64::from(found.status == MatchStatus::Error));
             measurement.add_match(found);
         }
+        measured.keep_evidence();
     }
 
     fn ask(&mut self, at: usize, measurement: &Measurement, page: Option<&monmon_stage::Page>) -> Answer {

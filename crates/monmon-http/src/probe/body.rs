@@ -1,22 +1,30 @@
 //! The body: read as it comes, decoded, cut at its bounds, kept only where somebody wants it.
 
+use std::future::Future;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_compression::tokio::bufread::{BrotliDecoder, GzipDecoder, ZlibDecoder, ZstdDecoder};
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt};
-use http::header;
+use futures_util::{Stream, StreamExt, stream};
+use http::header::{self, HeaderValue};
 use http::response::Parts;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use monmon_model::{Failure, FailureKind, Phase};
+use monmon_model::{Failure, FailureKind, Note, Phase};
 use monmon_stage::{PageBudget, PageHold};
+use monmon_syntax::format_duration;
+use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, AsyncReadExt, BufReader};
+use tokio::time::timeout;
 use tokio_util::io::StreamReader;
 
 use super::exchange::Driver;
 use super::failure::{cause, of_hyper};
 use super::gate::{Flood, Gate};
+use super::tls::hex;
 use super::{Facts, Limits};
 
 const DECODED_CHUNK_BYTES: usize = 16 * 1024;
@@ -27,6 +35,11 @@ const CHUNKS_IN_A_TURN: usize = 8;
 #[derive(Debug, thiserror::Error)]
 #[error("the body is longer than its bound")]
 struct Cut;
+
+/// Nothing came for longer than the check allows.
+#[derive(Debug, thiserror::Error)]
+#[error("nothing came of the body for too long")]
+struct Idle;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Coding {
@@ -58,15 +71,44 @@ impl Coding {
     }
 }
 
-/// What is kept of a body, within the memory that all pages share.
+/// What is wanted of a body beside its length.
+#[derive(Clone, Copy)]
+pub(crate) struct Keep<'a> {
+    pub(crate) limits: &'a Limits,
+    /// Longest time between two parts.
+    pub(crate) idle: Option<Duration>,
+    /// The memory that all pages share; none where nobody wants the page.
+    pub(crate) pages: Option<&'a PageBudget>,
+    pub(crate) hash: bool,
+    pub(crate) evidence_bytes_max: usize,
+}
+
+/// What was kept of a body.
+#[derive(Default)]
+pub(crate) struct Kept {
+    pub(crate) page: Option<(Bytes, PageHold)>,
+    /// Of a whole body.
+    pub(crate) sha256: Option<String>,
+    /// Its beginning.
+    pub(crate) evidence: Vec<u8>,
+}
+
 struct Keeper<'a> {
     budget: Option<&'a PageBudget>,
     hold: PageHold,
     body: Vec<u8>,
+    hasher: Option<Sha256>,
+    evidence: Vec<u8>,
+    evidence_bytes_max: usize,
 }
 
 impl Keeper<'_> {
     fn add(&mut self, bytes: &[u8]) {
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(bytes);
+        }
+        let room = self.evidence_bytes_max - self.evidence.len();
+        self.evidence.extend_from_slice(&bytes[..bytes.len().min(room)]);
         let Some(budget) = self.budget else { return };
         if budget.grow(&mut self.hold, bytes.len() as u64) {
             self.body.extend_from_slice(bytes);
@@ -85,41 +127,75 @@ pub(crate) async fn read(
     body: Incoming,
     driver: &mut Driver,
     gate: &Gate,
-    limits: &Limits,
-    pages: Option<&PageBudget>,
+    keep: Keep<'_>,
     facts: &mut Facts,
-) -> Result<Option<(Bytes, PageHold)>, Failure> {
+) -> Result<Kept, Failure> {
+    let Keep { limits, idle, .. } = keep;
     let coding = Coding::of(parts);
     let chunked = parts.headers.contains_key(header::TRANSFER_ENCODING);
+    note(parts, coding, facts);
     let mut keeper = Keeper {
-        budget: pages.filter(|_| coding != Coding::Opaque),
+        budget: keep.pages.filter(|_| coding != Coding::Opaque),
         hold: PageHold::default(),
         body: Vec::new(),
+        hasher: keep.hash.then(Sha256::new),
+        evidence: Vec::new(),
+        evidence_bytes_max: keep.evidence_bytes_max,
     };
     facts.body_bytes = Some(0);
     let empty = hyper::body::Body::is_end_stream(&body);
+    let wire_bytes = Arc::new(AtomicU64::new(0));
     let result = match coding {
-        Coding::Identity | Coding::Opaque => driver.run(plain(body, limits, &mut keeper, facts)).await,
+        Coding::Identity | Coding::Opaque => driver.run(plain(body, limits, idle, &mut keeper, facts)).await,
         // A reply to HEAD names a coding and has nothing to decode.
         _ if empty => Ok(()),
         coding => {
-            let reader = StreamReader::new(Box::pin(wire(body, limits.body_wire_bytes_max)));
+            let wire = wire(body, limits.body_wire_bytes_max, idle, Arc::clone(&wire_bytes));
+            let reader = StreamReader::new(Box::pin(wire));
             let decoder: Box<dyn AsyncRead + Send + Unpin> = match coding {
                 Coding::Gzip => Box::new(multi_member(GzipDecoder::new(reader))),
                 Coding::Deflate => Box::new(ZlibDecoder::new(reader)),
                 Coding::Brotli => Box::new(BrotliDecoder::new(BufReader::new(reader))),
                 _ => Box::new(ZstdDecoder::new(reader)),
             };
-            driver.run(decoded(decoder, limits, &mut keeper, facts)).await
+            let result = driver.run(decoded(decoder, limits, &mut keeper, facts)).await;
+            facts.body_wire_bytes = Some(wire_bytes.load(Ordering::Relaxed));
+            result
         }
     };
     if let Err(error) = result {
+        if cause::<Idle>(&error).is_some() {
+            let message =
+                format!("nothing came of the body for {}", format_duration(idle.unwrap_or_default()));
+            return Err(Failure::new(FailureKind::Timeout, Phase::Transfer, message));
+        }
         if cause::<Cut>(&error).is_none() {
             return Err(of_body(&error, gate, chunked));
         }
         facts.body_truncated = true;
     }
-    Ok(keeper.budget.is_some().then(|| (Bytes::from(keeper.body), keeper.hold)))
+    let whole = !facts.body_truncated;
+    Ok(Kept {
+        page: keeper.budget.is_some().then(|| (Bytes::from(keeper.body), keeper.hold)),
+        sha256: keeper.hasher.filter(|_| whole).map(|hasher| hex(&hasher.finalize())),
+        evidence: keeper.evidence,
+    })
+}
+
+/// What is let pass and worth knowing.
+fn note(parts: &Parts, coding: Coding, facts: &mut Facts) {
+    let transfer = parts.headers.get(header::TRANSFER_ENCODING);
+    if transfer.is_some() && parts.headers.contains_key(header::CONTENT_LENGTH) {
+        facts.note(Note::LengthAndChunks);
+    }
+    let is_chunked =
+        |value: &HeaderValue| value.to_str().is_ok_and(|text| text.trim().eq_ignore_ascii_case("chunked"));
+    if transfer.is_some_and(|value| !is_chunked(value)) {
+        facts.note(Note::UnknownTransferCoding);
+    }
+    if coding == Coding::Opaque {
+        facts.note(Note::UnknownContentCoding);
+    }
 }
 
 /// Several gzip members after one another are one body (RFC 1952, section 2.2).
@@ -131,11 +207,12 @@ fn multi_member<R: tokio::io::AsyncBufRead>(mut decoder: GzipDecoder<R>) -> Gzip
 async fn plain(
     mut body: Incoming,
     limits: &Limits,
+    idle: Option<Duration>,
     keeper: &mut Keeper<'_>,
     facts: &mut Facts,
 ) -> Result<(), io::Error> {
     let bound = limits.body_bytes_max.min(limits.body_wire_bytes_max);
-    while let Some(frame) = body.frame().await {
+    while let Some(frame) = lively(idle, body.frame()).await? {
         let Ok(data) = frame.map_err(io::Error::other)?.into_data() else { continue };
         take(&data, bound, keeper, facts)?;
     }
@@ -171,13 +248,32 @@ fn take(bytes: &[u8], bound: u64, keeper: &mut Keeper<'_>, facts: &mut Facts) ->
 }
 
 /// The body's bytes as they came, up to the bound.
-fn wire(body: Incoming, bound: u64) -> impl Stream<Item = Result<Bytes, io::Error>> + Send {
-    let mut came = 0u64;
-    body.into_data_stream().map(move |data| {
-        let data = data.map_err(io::Error::other)?;
-        came = came.saturating_add(data.len() as u64);
+fn wire(
+    body: Incoming,
+    bound: u64,
+    idle: Option<Duration>,
+    count: Arc<AtomicU64>,
+) -> impl Stream<Item = Result<Bytes, io::Error>> + Send {
+    let data = stream::try_unfold(body.into_data_stream(), move |mut body| async move {
+        match lively(idle, body.next()).await? {
+            Some(Ok(data)) => Ok(Some((data, body))),
+            Some(Err(error)) => Err(io::Error::other(error)),
+            None => Ok(None),
+        }
+    });
+    data.map(move |data| {
+        let data: Bytes = data?;
+        let came = count.fetch_add(data.len() as u64, Ordering::Relaxed) + data.len() as u64;
         if came > bound { Err(io::Error::other(Cut)) } else { Ok(data) }
     })
+}
+
+/// Waits for a part of the body, within the bound between two of them.
+async fn lively<T>(idle: Option<Duration>, part: impl Future<Output = T>) -> Result<T, io::Error> {
+    match idle {
+        Some(idle) => timeout(idle, part).await.map_err(|_elapsed| io::Error::other(Idle)),
+        None => Ok(part.await),
+    }
 }
 
 fn of_body(error: &io::Error, gate: &Gate, chunked: bool) -> Failure {

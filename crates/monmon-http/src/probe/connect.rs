@@ -1,79 +1,47 @@
-//! Names to addresses, addresses to connections.
+//! Addresses to connections.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use dns_lookup::{AddrInfoHints, LookupErrorKind, SockType};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use monmon_model::{Failure, FailureKind, Phase};
-use tokio::net::TcpStream;
+use monmon_model::{Failure, FailureKind, Outcome, Phase, Tried};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout};
-use url::Host;
 
 use super::failure::of_io;
 
-/// How many of a name's addresses are tried.
-const ADDRESSES_MAX: usize = 16;
 /// How long an address has before the next one is tried beside it (RFC 8305, "Happy Eyeballs").
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 /// An unreachable network that is known this fast is the prober's own lack of a route, not a router's answer.
 const OWN_ROUTE_WITHIN: Duration = Duration::from_millis(1);
 
-/// The addresses of a host, in the order of RFC 6724 as the system's resolver gives them.
-pub(crate) async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
-    let name = host.to_owned();
-    // getaddrinfo is the one resolver that sees what other programs on this machine see, and it blocks.
-    let answer = tokio::task::spawn_blocking(move || {
-        let hints = AddrInfoHints { socktype: SockType::Stream.into(), ..AddrInfoHints::default() };
-        let found = dns_lookup::getaddrinfo(Some(&name), None, Some(hints));
-        found.map(|found| {
-            found.flatten().map(|info| info.sockaddr.ip()).take(ADDRESSES_MAX).collect::<Vec<_>>()
-        })
-    });
-    let failure = |kind, message| Failure::new(kind, Phase::Dns, message);
-    match answer.await {
-        Ok(Ok(addresses)) if addresses.is_empty() => {
-            Err(failure(FailureKind::DnsNoAddress, format!("`{host}` has no address")))
-        }
-        Ok(Ok(addresses)) => Ok(addresses.into_iter().map(|ip| SocketAddr::new(ip, port)).collect()),
-        Ok(Err(error)) => {
-            let (kind, message) = match error.kind() {
-                LookupErrorKind::NoName => (FailureKind::DnsNotFound, format!("`{host}` does not exist")),
-                LookupErrorKind::NoData => (FailureKind::DnsNoAddress, format!("`{host}` has no address")),
-                LookupErrorKind::Memory => {
-                    (FailureKind::OutOfMemory, "no memory for the resolver".to_owned())
-                }
-                LookupErrorKind::System => return Err(of_io(&io::Error::from(error), Phase::Dns)),
-                _ => (FailureKind::DnsFailed, format!("the lookup of `{host}` failed")),
-            };
-            Err(failure(kind, message))
-        }
-        Err(_stopped) => Err(failure(FailureKind::Internal, "the resolver's thread ended".to_owned())),
-    }
+/// Where connections come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum From {
+    #[default]
+    Anywhere,
+    Address(IpAddr),
+    Interface(String),
 }
 
-/// The host as an address, where it is written as one.
-pub(crate) fn literal(host: &Host<&str>) -> Option<IpAddr> {
-    match host {
-        Host::Ipv4(ip) => Some(IpAddr::V4(*ip)),
-        Host::Ipv6(ip) => Some(IpAddr::V6(*ip)),
-        Host::Domain(_) => None,
-    }
-}
-
-/// The first connection that comes about, and to which address. The failure is that of the first address.
-pub(crate) async fn connect(addresses: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), Failure> {
+/// The first connection that comes about, to which address, and which failed meanwhile. The failure is that of the first
+/// address: the resolver puts the best one first.
+pub(crate) async fn connect(
+    addresses: &[SocketAddr],
+    from: &From,
+    tried: &mut Vec<Tried>,
+) -> Result<(TcpStream, SocketAddr), Failure> {
     if let [only] = addresses {
-        return dial(*only).await;
+        return dial(*only, from).await.map_err(|(_, failure)| failure);
     }
     let mut waiting = addresses.iter();
     let mut dialling = FuturesUnordered::new();
     let mut first_failure = None;
     loop {
         match waiting.next() {
-            Some(address) => dialling.push(dial(*address)),
+            Some(address) => dialling.push(dial(*address, from)),
             None if dialling.is_empty() => break,
             None => {}
         }
@@ -84,8 +52,14 @@ pub(crate) async fn connect(addresses: &[SocketAddr]) -> Result<(TcpStream, Sock
         };
         match next {
             Ok(Some(Ok(connected))) => return Ok(connected),
-            Ok(Some(Err(failure))) => {
-                // The resolver puts the best address first, so its failure tells most.
+            Ok(Some(Err((address, failure)))) => {
+                tried.push(Tried {
+                    address: address.to_string(),
+                    outcome: Outcome::Down,
+                    message: Some(failure.message.clone()),
+                    status: None,
+                    timings: None,
+                });
                 first_failure.get_or_insert(failure);
             }
             Ok(None) | Err(_) => {}
@@ -96,9 +70,13 @@ pub(crate) async fn connect(addresses: &[SocketAddr]) -> Result<(TcpStream, Sock
     }))
 }
 
-async fn dial(address: SocketAddr) -> Result<(TcpStream, SocketAddr), Failure> {
+async fn dial(address: SocketAddr, from: &From) -> Result<(TcpStream, SocketAddr), (SocketAddr, Failure)> {
     let started = Instant::now();
-    match TcpStream::connect(address).await {
+    let connected = match from {
+        From::Anywhere => TcpStream::connect(address).await,
+        from => dial_from(address, from).await,
+    };
+    match connected {
         Ok(stream) => {
             // A request is one small write; waiting to fill a packet would only delay it. Not vital if refused.
             if let Err(error) = stream.set_nodelay(true) {
@@ -108,11 +86,45 @@ async fn dial(address: SocketAddr) -> Result<(TcpStream, SocketAddr), Failure> {
         }
         Err(error) => {
             let mut failure = of_io(&error, Phase::Connect);
-            if error.kind() == io::ErrorKind::NetworkUnreachable && started.elapsed() < OWN_ROUTE_WITHIN {
-                failure.kind = FailureKind::ProberOffline;
+            let own = started.elapsed() < OWN_ROUTE_WITHIN;
+            match error.kind() {
+                io::ErrorKind::NetworkUnreachable if own => failure.kind = FailureKind::ProberOffline,
+                // What the file asks this machine for, it has not.
+                io::ErrorKind::AddrNotAvailable
+                | io::ErrorKind::PermissionDenied
+                | io::ErrorKind::NotFound
+                    if *from != From::Anywhere =>
+                {
+                    failure.kind = FailureKind::Internal;
+                    failure.message = format!("{}: from {from}", failure.message);
+                }
+                _ => {}
             }
             failure.message = format!("{address}: {}", failure.message);
-            Err(failure)
+            Err((address, failure))
+        }
+    }
+}
+
+async fn dial_from(address: SocketAddr, from: &From) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    match from {
+        From::Anywhere => {}
+        From::Address(ip) => socket.bind(SocketAddr::new(*ip, 0))?,
+        #[cfg(target_os = "linux")]
+        From::Interface(name) => socket.bind_device(Some(name.as_bytes()))?,
+        #[cfg(not(target_os = "linux"))]
+        From::Interface(_) => return Err(io::ErrorKind::Unsupported.into()),
+    }
+    socket.connect(address).await
+}
+
+impl std::fmt::Display for From {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            From::Anywhere => f.write_str("anywhere"),
+            From::Address(ip) => ip.fmt(f),
+            From::Interface(name) => f.write_str(name),
         }
     }
 }
@@ -127,9 +139,25 @@ mod tests {
         let dead = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let gone = dead.local_addr().unwrap();
         drop(dead);
-        let (_, used) = connect(&[gone, live.local_addr().unwrap()]).await.unwrap();
+        let mut tried = Vec::new();
+        let (_, used) =
+            connect(&[gone, live.local_addr().unwrap()], &From::Anywhere, &mut tried).await.unwrap();
         assert_eq!(used, live.local_addr().unwrap());
-        let failure = connect(&[gone, gone]).await.unwrap_err();
+        assert_eq!((tried.len(), &tried[0].address), (1, &gone.to_string()));
+        let failure = connect(&[gone, gone], &From::Anywhere, &mut tried).await.unwrap_err();
         assert_eq!((failure.kind, failure.phase), (FailureKind::ConnectRefused, Phase::Connect));
+    }
+
+    #[tokio::test]
+    async fn a_source_address_is_used_or_said_to_be_none() {
+        let site = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = site.local_addr().unwrap();
+        let mut tried = Vec::new();
+        let from = From::Address("127.0.0.5".parse().unwrap());
+        let (stream, _) = connect(&[at], &from, &mut tried).await.unwrap();
+        assert_eq!(stream.local_addr().unwrap().ip().to_string(), "127.0.0.5");
+        let from = From::Address("192.0.2.1".parse().unwrap());
+        let failure = connect(&[at], &from, &mut tried).await.unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Internal, "{}", failure.message);
     }
 }

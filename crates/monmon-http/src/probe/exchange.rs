@@ -1,30 +1,27 @@
 //! One request and its reply, over a connection of its own: dns, connect, tls, wait, transfer.
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
 use bytes::Bytes;
 use http::{Response, Version};
-use http_body_util::Empty;
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use monmon_model::{Failure, FailureKind, Phase};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::AbortHandle;
-use tokio_rustls::TlsConnector;
 
-use super::connect;
 use super::failure::of_hyper;
 use super::gate::{Gate, Gated};
-use super::request::Prepared;
-use super::tls::TlsSetup;
-use super::tls_failure::of_tls;
-use super::trace::Trace;
-use super::{Facts, HEAD_BUFFER_BYTES_MAX, HEADERS_MAX};
+use super::manner::{HttpVersion, within};
+use super::proxy::ProxyKind;
+use super::reach::{Io, Then, Visit, reach, secure};
+use super::request::{Asked, More, Prepared};
+use super::tls::Alpn;
+use super::{HEAD_BUFFER_BYTES_MAX, HEADERS_MAX};
 
 /// What a server may send before its final head is in: interim replies, control frames, the head itself.
 const HEAD_BYTES_MAX: u64 = 256 * 1024;
@@ -41,6 +38,10 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
+    pub(crate) fn of(connection: Connection) -> Driver {
+        Driver { connection: Some(connection), tasks: Tasks::default() }
+    }
+
     /// Waits for `wanted` and moves the connection on meanwhile, in one task.
     pub(crate) async fn run<F: Future>(&mut self, wanted: F) -> F::Output {
         let mut wanted = std::pin::pin!(wanted);
@@ -67,77 +68,59 @@ pub(crate) struct Reply {
     pub(crate) gate: Arc<Gate>,
 }
 
-/// Sends one request and waits for the head of its reply. How far it got is in `trace` and `facts`.
+/// Sends one request and waits for the head of its reply. How far it got is in the visit.
 pub(crate) async fn exchange(
     request: &Prepared,
-    tls: &TlsSetup,
-    trace: &mut Trace,
-    facts: &mut Facts,
+    more: &More,
+    visit: &mut Visit<'_>,
 ) -> Result<Reply, Failure> {
-    let addresses = match request.ip {
-        Some(ip) => vec![SocketAddr::new(ip, request.port)],
-        None => {
-            trace.enter(Phase::Dns);
-            connect::resolve(&request.host, request.port).await?
+    let manner = visit.manner;
+    let whole = manner.proxy.as_ref().filter(|proxy| proxy.kind == ProxyKind::Http && request.tls.is_none());
+    let then = match (&request.tls, whole) {
+        (Some(_), _) => Then::Tls,
+        (None, Some(_)) => Then::TalkToProxy,
+        (None, None) => Then::Talk,
+    };
+    let io = reach(&request.place(), then, visit).await?;
+    let (io, is_h2) = match &request.tls {
+        Some(name) => secure(io, name, Alpn::of(manner.version), visit).await?,
+        // Without TLS there is nothing to agree by; who asks for HTTP/2 knows that it is there (RFC 9113, section 3.3).
+        None => (io, manner.version == HttpVersion::Two && whole.is_none()),
+    };
+    if manner.version == HttpVersion::Two && !is_h2 {
+        let message = "the server does not agree to HTTP/2";
+        return Err(Failure::new(FailureKind::H2Protocol, Phase::Tls, message));
+    }
+    visit.trace.enter(Phase::Wait);
+    let gate = Gate::new(HEAD_BYTES_MAX);
+    let gated = Gated::new(io, Arc::clone(&gate));
+    let asked = match is_h2 {
+        true => request.http2(more),
+        false => request.http1(more, whole.map(|proxy| proxy.authorization())),
+    };
+    let speaking = async {
+        match is_h2 {
+            true => speak_http2(asked, gated, gate).await,
+            false => speak_http1(asked, gated, gate).await,
         }
     };
-    trace.enter(Phase::Connect);
-    facts.remote_addr = addresses.first().copied();
-    let (stream, address) =
-        connect::connect(&addresses).await.map_err(|failure| after_connect(failure, request, trace))?;
-    facts.remote_addr = Some(address);
-    let gate = Gate::new(HEAD_BYTES_MAX);
-    let Some(name) = &request.tls else {
-        trace.enter(Phase::Wait);
-        return speak_http1(request, Gated::new(stream, Arc::clone(&gate)), gate).await;
-    };
-    trace.enter(Phase::Tls);
-    let (config, witness) = tls.one();
-    facts.witness = Some(Arc::clone(&witness));
-    let stream = TlsConnector::from(config)
-        .connect(name.clone(), stream)
-        .await
-        .map_err(|error| witness.refine(of_tls(&error, Phase::Tls)))?;
-    let session = stream.get_ref().1;
-    facts.tls_version = session.protocol_version();
-    facts.cipher = session.negotiated_cipher_suite();
-    let is_h2 = session.alpn_protocol() == Some(b"h2".as_slice());
-    trace.enter(Phase::Wait);
-    let gated = Gated::new(stream, Arc::clone(&gate));
-    if is_h2 { speak_http2(request, gated, gate).await } else { speak_http1(request, gated, gate).await }
+    within(manner.timeouts.wait, Phase::Wait, speaking).await
 }
 
-/// A reset that comes with the connection: the kernel reports a refused handshake as such, so the connection was made
-/// and reset before we looked. It is told as it would be had we looked in between.
-fn after_connect(mut failure: Failure, request: &Prepared, trace: &mut Trace) -> Failure {
-    if failure.kind == FailureKind::ConnectReset {
-        failure.kind = FailureKind::Reset;
-        failure.phase = if request.tls.is_some() { Phase::Tls } else { Phase::Wait };
-        trace.enter(failure.phase);
-    }
-    failure
-}
-
-async fn speak_http1<T>(request: &Prepared, stream: Gated<T>, gate: Arc<Gate>) -> Result<Reply, Failure>
-where
-    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
+async fn speak_http1(asked: Asked, stream: Gated<Io>, gate: Arc<Gate>) -> Result<Reply, Failure> {
     let failed = |error: hyper::Error| of_hyper(&error, Phase::Wait, &gate);
     let (mut sender, connection) = http1::Builder::new()
         .max_headers(HEADERS_MAX)
         .max_buf_size(HEAD_BUFFER_BYTES_MAX)
-        .handshake::<_, Empty<Bytes>>(TokioIo::new(stream))
+        .handshake::<_, Full<Bytes>>(TokioIo::new(stream))
         .await
         .map_err(failed)?;
-    let mut driver = Driver { connection: Some(Box::pin(connection)), tasks: Tasks::default() };
-    let response = driver.run(sender.send_request(request.http1())).await.map_err(failed)?;
+    let mut driver = Driver::of(Box::pin(connection));
+    let response = driver.run(sender.send_request(asked)).await.map_err(failed)?;
     finish(response, driver, gate)
 }
 
-async fn speak_http2<T>(request: &Prepared, stream: Gated<T>, gate: Arc<Gate>) -> Result<Reply, Failure>
-where
-    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
+async fn speak_http2(asked: Asked, stream: Gated<Io>, gate: Arc<Gate>) -> Result<Reply, Failure> {
     gate.allow(HEAD_BYTES_MAX + u64::from(H2_WINDOW_BYTES));
     let failed = |error: hyper::Error| {
         let mut failure = of_hyper(&error, Phase::Wait, &gate);
@@ -152,11 +135,11 @@ where
         .initial_stream_window_size(H2_WINDOW_BYTES)
         .initial_connection_window_size(H2_WINDOW_BYTES)
         .max_header_list_size(64 * 1024)
-        .handshake::<_, Empty<Bytes>>(TokioIo::new(stream))
+        .handshake::<_, Full<Bytes>>(TokioIo::new(stream))
         .await
         .map_err(failed)?;
     let mut driver = Driver { connection: Some(Box::pin(connection)), tasks };
-    let response = driver.run(sender.send_request(request.http2())).await.map_err(failed)?;
+    let response = driver.run(sender.send_request(asked)).await.map_err(failed)?;
     finish(response, driver, gate)
 }
 

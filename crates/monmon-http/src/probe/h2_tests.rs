@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use monmon_model::Outcome;
+use monmon_model::{Outcome, Phase};
 use monmon_stage::PageBudget;
 use monmon_testkit::Tls as TestTls;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::tests::{measure, prober, target};
+use super::tests::{measure, prober};
 use super::*;
 
 #[derive(Clone, Copy, PartialEq)]
@@ -85,7 +85,7 @@ async fn met(manner: Manner) -> (Measurement, Option<Page>) {
         std::future::pending::<()>().await;
     };
     let prober = prober(authority.ca_pem(), Some(PageBudget::new(1 << 20)));
-    let target = target(&url, Vec::new(), Duration::from_secs(20));
+    let target = prober.target(&url, Vec::new(), Duration::from_secs(20));
     tokio::select! {
         found = measure(&prober, &target, &url) => found,
         () = server => unreachable!("it waits for ever"),

@@ -6,14 +6,15 @@ use base64::Engine as _;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Uri};
-use http_body_util::Empty;
+use http_body_util::Full;
 use percent_encoding::percent_decode_str;
 use rustls::pki_types::ServerName;
 use url::{Host, Url};
 
-use super::connect::literal;
+use super::reach::Place;
 
-const USER_AGENT: &str = concat!("monmon/", env!("CARGO_PKG_VERSION"));
+/// What monmon calls itself where the file does not say.
+pub(crate) const USER_AGENT: &str = concat!("monmon/", env!("CARGO_PKG_VERSION"));
 const ENCODINGS: &str = "gzip, br, zstd, deflate";
 /// What a redirect may carry in its `Location`.
 const LOCATION_BYTES_MAX: usize = 8 * 1024;
@@ -38,8 +39,27 @@ pub(crate) struct Prepared {
     path: Uri,
     whole: Uri,
     headers: HeaderMap,
+    body: Bytes,
     /// Whether the check's own headers are sent: no other origin was met on the way.
     pub(crate) origin_kept: bool,
+}
+
+/// What a check wants sent, whatever the URL.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) headers: Vec<Header>,
+    pub(crate) body: Bytes,
+    pub(crate) user_agent: HeaderValue,
+}
+
+/// A request as hyper takes it.
+pub(crate) type Asked = Request<Full<Bytes>>;
+
+/// What a request is sent with beside what the file says: it came up on the way.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct More {
+    pub(crate) cookies: Option<HeaderValue>,
+    pub(crate) authorization: Option<HeaderValue>,
 }
 
 impl Prepared {
@@ -47,11 +67,15 @@ impl Prepared {
     pub(crate) fn new(
         url: &Url,
         method: Method,
-        asked: &[Header],
+        wanted: &Wanted,
         origin_kept: bool,
     ) -> Result<Prepared, String> {
         let host = url.host().ok_or("the URL names no host")?;
-        let ip = literal(&host);
+        let ip = match &host {
+            Host::Ipv4(ip) => Some(IpAddr::V4(*ip)),
+            Host::Ipv6(ip) => Some(IpAddr::V6(*ip)),
+            Host::Domain(_) => None,
+        };
         let port = url.port_or_known_default().ok_or("the URL names no port")?;
         let host_name = match &host {
             Host::Domain(name) => (*name).to_owned(),
@@ -85,28 +109,65 @@ impl Prepared {
             tls,
             path: uri(&path)?,
             whole: uri(plain.as_str())?,
-            headers: headers(url, asked, origin_kept)?,
+            headers: headers(url, wanted, origin_kept)?,
+            // A body may hold credentials as a header may; a method without one has none to send.
+            body: if origin_kept && takes_body(&method) { wanted.body.clone() } else { Bytes::new() },
             url: plain,
             method,
             origin_kept,
         })
     }
 
-    /// As HTTP/1.1 has it: the path, and the host in a header.
-    pub(crate) fn http1(&self) -> Request<Empty<Bytes>> {
-        self.request(self.path.clone(), self.headers.clone())
+    pub(crate) fn place(&self) -> Place<'_> {
+        Place { host: &self.host, ip: self.ip, port: self.port }
+    }
+
+    /// What stands in the request's first line over HTTP/1.1.
+    pub(crate) fn path(&self) -> &str {
+        self.path.path_and_query().map_or("/", |path| path.as_str())
+    }
+
+    pub(crate) fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// As HTTP/1.1 has it: the path, and the host in a header. To a proxy that is given the request whole: the whole URL,
+    /// and what the proxy wants to see.
+    pub(crate) fn http1(&self, more: &More, by_proxy: Option<Option<HeaderValue>>) -> Asked {
+        let mut headers = self.headers.clone();
+        let uri = match by_proxy {
+            Some(authorization) => {
+                headers.extend(authorization.map(|value| (header::PROXY_AUTHORIZATION, value)));
+                self.whole.clone()
+            }
+            None => self.path.clone(),
+        };
+        self.request(uri, headers, more)
     }
 
     /// As HTTP/2 has it: the whole URL, and no host header.
-    pub(crate) fn http2(&self) -> Request<Empty<Bytes>> {
+    pub(crate) fn http2(&self, more: &More) -> Asked {
         let mut headers = self.headers.clone();
         headers.remove(header::HOST);
         headers.remove(header::CONNECTION);
-        self.request(self.whole.clone(), headers)
+        self.request(self.whole.clone(), headers, more)
     }
 
-    fn request(&self, uri: Uri, headers: HeaderMap) -> Request<Empty<Bytes>> {
-        let mut request = Request::new(Empty::new());
+    fn request(&self, uri: Uri, mut headers: HeaderMap, more: &More) -> Asked {
+        if let Some(cookies) = &more.cookies {
+            // The file's own cookies go first.
+            let cookies = match headers.get(header::COOKIE) {
+                Some(own) => {
+                    HeaderValue::from_bytes(&[own.as_bytes(), b"; ", cookies.as_bytes()].concat()).ok()
+                }
+                None => Some(cookies.clone()),
+            };
+            headers.extend(cookies.map(|cookies| (header::COOKIE, cookies)));
+        }
+        if let Some(authorization) = more.authorization.as_ref().filter(|_| self.origin_kept) {
+            headers.insert(header::AUTHORIZATION, authorization.clone());
+        }
+        let mut request = Request::new(Full::new(self.body.clone()));
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
@@ -114,8 +175,12 @@ impl Prepared {
     }
 }
 
-fn headers(url: &Url, asked: &[Header], origin_kept: bool) -> Result<HeaderMap, String> {
-    let mut headers = HeaderMap::with_capacity(asked.len() + 5);
+fn takes_body(method: &Method) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD)
+}
+
+fn headers(url: &Url, wanted: &Wanted, origin_kept: bool) -> Result<HeaderMap, String> {
+    let mut headers = HeaderMap::with_capacity(wanted.headers.len() + 5);
     let authority = match (url.host_str(), url.port()) {
         (Some(host), Some(port)) => format!("{host}:{port}"),
         (Some(host), None) => host.to_owned(),
@@ -123,17 +188,26 @@ fn headers(url: &Url, asked: &[Header], origin_kept: bool) -> Result<HeaderMap, 
     };
     let host = HeaderValue::try_from(authority).map_err(|_| "the host cannot be sent".to_owned())?;
     headers.insert(header::HOST, host);
-    headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+    headers.insert(header::USER_AGENT, wanted.user_agent.clone());
     headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(ENCODINGS));
     // The connection is not used again; a server that knows may close it at once.
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     if origin_kept {
-        for wanted in asked {
-            headers.insert(wanted.name.clone(), wanted.value.clone());
+        for header in &wanted.headers {
+            headers.insert(header.name.clone(), header.value.clone());
         }
     }
     Ok(headers)
+}
+
+/// User and password as the header that they stand for (RFC 7617).
+pub(crate) fn basic(user: &[u8], password: &[u8]) -> Option<Header> {
+    let pair = [user, b":", password].concat();
+    let encoded = base64::engine::general_purpose::STANDARD.encode(pair);
+    let mut value = HeaderValue::try_from(format!("Basic {encoded}")).ok()?;
+    value.set_sensitive(true);
+    Some(Header { name: header::AUTHORIZATION, value })
 }
 
 /// User and password of a URL, as the header that they stand for.
@@ -141,13 +215,9 @@ pub(crate) fn basic_auth(url: &Url) -> Option<Header> {
     if url.username().is_empty() && url.password().is_none() {
         return None;
     }
-    let mut pair = percent_decode_str(url.username()).collect::<Vec<u8>>();
-    pair.push(b':');
-    pair.extend(percent_decode_str(url.password().unwrap_or_default()));
-    let encoded = base64::engine::general_purpose::STANDARD.encode(pair);
-    let mut value = HeaderValue::try_from(format!("Basic {encoded}")).ok()?;
-    value.set_sensitive(true);
-    Some(Header { name: header::AUTHORIZATION, value })
+    let user: Vec<u8> = percent_decode_str(url.username()).collect();
+    let password: Vec<u8> = percent_decode_str(url.password().unwrap_or_default()).collect();
+    basic(&user, &password)
 }
 
 /// A URL as it may be shown: a password becomes `***`.
@@ -259,21 +329,22 @@ mod tests {
     fn headers_stay_with_their_origin() {
         let url: Url = "http://user:p%40ss@a.test/".parse().unwrap();
         let asked = |name, value| Header { name, value: HeaderValue::from_static(value) };
-        let asked = [
+        let headers = vec![
             basic_auth(&url).unwrap(),
             asked(header::COOKIE, "session=1"),
             asked(HeaderName::from_static("x-key"), "k"),
             asked(header::ACCEPT, "text/html"),
             asked(header::HOST, "b.test"),
         ];
-        let own = Prepared::new(&url, Method::GET, &asked, true).unwrap().http1();
+        let wanted = Wanted { headers, body: Bytes::new(), user_agent: HeaderValue::from_static(USER_AGENT) };
+        let own = Prepared::new(&url, Method::GET, &wanted, true).unwrap().http1(&More::default(), None);
         assert_eq!(own.headers()["authorization"], "Basic dXNlcjpwQHNz");
         assert_eq!(
             (&own.headers()["x-key"], &own.headers()["accept"]),
             (&"k".parse().unwrap(), &"text/html".parse().unwrap())
         );
         assert_eq!(own.headers()["host"], "b.test");
-        let other = Prepared::new(&url, Method::GET, &asked, false).unwrap().http1();
+        let other = Prepared::new(&url, Method::GET, &wanted, false).unwrap().http1(&More::default(), None);
         for name in ["authorization", "cookie", "x-key"] {
             assert!(!other.headers().contains_key(name), "{name}");
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use monmon_model::{Check, Outcome, Prober as ProberRecord};
+use monmon_model::{Check, Outcome, Phase, Prober as ProberRecord};
 use monmon_stage::PageBudget;
 use monmon_syntax::parse_ranges;
 use monmon_testkit::{Answer, Behaviour, Expected, HOSTILE_PAGE_TITLE, HostileSite, Site, Tls as TestTls};
@@ -17,18 +17,62 @@ use super::*;
 
 const LIMITS: Limits = Limits { body_wire_bytes_max: 2 << 20, body_bytes_max: 8 << 20 };
 
-pub(super) fn prober(ca_pem: &str, pages: Option<PageBudget>) -> Prober {
+pub(super) fn prober(ca_pem: &str, pages: Option<PageBudget>) -> TestProber {
     let mut roots = RootCertStore::empty();
     let named: Vec<_> = CertificateDer::pem_slice_iter(ca_pem.as_bytes()).map(Result::unwrap).collect();
     for certificate in &named {
         roots.add(certificate.clone()).unwrap();
     }
-    Prober { tls: TlsSetup::new(roots, named).unwrap(), limits: LIMITS, pages }
+    let tls = TlsSetup::new(roots, named, None).unwrap();
+    TestProber { prober: Prober { limits: LIMITS, pages, own_pages: PageBudget::new(1 << 20) }, tls }
 }
 
-pub(super) fn target(url: &str, headers: Vec<Header>, timeout: Duration) -> Target {
-    let statuses = parse_ranges("200-299").unwrap();
-    Target::new(&url.parse().unwrap(), Method::GET, headers, statuses, None, timeout).unwrap()
+/// A prober with whom it trusts, which its checks have in their manner.
+pub(super) struct TestProber {
+    pub(super) prober: Prober,
+    tls: TlsSetup,
+}
+
+impl TestProber {
+    pub(super) async fn probe(&self, target: &Target) -> Probed {
+        self.prober.probe(target).await
+    }
+
+    pub(super) fn manner(&self) -> Manner {
+        Manner {
+            resolver: Resolver::System,
+            family: Family::Any,
+            overrides: Vec::new(),
+            reach: Reach::AsGiven,
+            from: From::Anywhere,
+            proxy: None,
+            tls: self.tls.clone(),
+            server_name: None,
+            version: HttpVersion::Negotiated,
+            timeouts: Timeouts::default(),
+            redirects: Redirects::default(),
+            cookies: true,
+            auth: None,
+            user_agent: http::HeaderValue::from_static(USER_AGENT),
+            evidence: None,
+            body_hash: false,
+        }
+    }
+
+    pub(super) fn target(&self, url: &str, headers: Vec<Header>, timeout: Duration) -> Target {
+        let url: Url = url.parse().unwrap();
+        let headers = basic_auth(&url).into_iter().chain(headers).collect();
+        let manner = self.manner();
+        let wanted = Wanted { headers, body: Bytes::new(), user_agent: manner.user_agent.clone() };
+        let first = Prepared::new(&url, Method::GET, &wanted, true).unwrap();
+        let statuses = parse_ranges("200-299").unwrap();
+        Target {
+            what: What::Http(Box::new(Chain { first, wanted, steps: Vec::new() })),
+            manner: Arc::new(manner),
+            expect: Expect { statuses, ..Expect::default() },
+            timeout,
+        }
+    }
 }
 
 fn blank(url: &str) -> Measurement {
@@ -61,7 +105,7 @@ fn blank(url: &str) -> Measurement {
     measurement
 }
 
-pub(super) async fn measure(prober: &Prober, target: &Target, url: &str) -> (Measurement, Option<Page>) {
+pub(super) async fn measure(prober: &TestProber, target: &Target, url: &str) -> (Measurement, Option<Page>) {
     let mut measurement = blank(url);
     let page = prober.probe(target).await.write(target, &mut measurement);
     (measurement, page)
@@ -115,7 +159,7 @@ async fn every_hostile_behaviour_has_its_kind_and_phase() {
         let url = site.url(*behaviour).unwrap();
         let prober = Arc::clone(&prober);
         probes.spawn(async move {
-            let target = target(&url, Vec::new(), Duration::from_secs(6));
+            let target = prober.target(&url, Vec::new(), Duration::from_secs(6));
             let (measurement, page) = measure(&prober, &target, &url).await;
             wrong(*behaviour, &measurement, page.as_ref())
         });
@@ -144,8 +188,9 @@ async fn a_checks_headers_never_reach_another_origin() {
         value: http::HeaderValue::from_static(value),
     };
     let own = vec![header("x-site-key", "k"), header("accept", "text/html"), header("user-agent", "ours")];
-    let target = target(&url, own, Duration::from_secs(10));
-    let (measurement, _) = measure(&prober("", None), &target, &url).await;
+    let prober = prober("", None);
+    let target = prober.target(&url, own, Duration::from_secs(10));
+    let (measurement, _) = measure(&prober, &target, &url).await;
     assert_eq!(measurement.outcome, Outcome::Up, "{measurement:?}");
     assert_eq!(measurement.redirects.len(), 4);
     for path in ["/", "/same"] {
@@ -169,11 +214,11 @@ async fn a_checks_headers_never_reach_another_origin() {
 async fn a_redirect_that_is_expected_is_not_followed() {
     let site = Site::start().unwrap();
     site.set("/", Answer::redirect("/next"));
-    let statuses = parse_ranges("302").unwrap();
     let url = site.url("/");
-    let target =
-        Target::new(&url.parse().unwrap(), Method::GET, Vec::new(), statuses, None, Duration::from_secs(10));
-    let (measurement, _) = measure(&prober("", None), &target.unwrap(), &url).await;
+    let prober = prober("", None);
+    let mut target = prober.target(&url, Vec::new(), Duration::from_secs(10));
+    target.expect.statuses = parse_ranges("302").unwrap();
+    let (measurement, _) = measure(&prober, &target, &url).await;
     assert_eq!((measurement.outcome, measurement.status), (Outcome::Up, Some(302)));
     assert!(site.hits_of("/next").is_empty());
 }
@@ -183,8 +228,9 @@ async fn a_page_beyond_the_budget_is_counted_and_not_kept() {
     let site = Site::start().unwrap();
     site.set("/", Answer::html("big", 100_000).gzip());
     let url = site.url("/");
-    let target = target(&url, Vec::new(), Duration::from_secs(10));
-    let (measurement, page) = measure(&prober("", Some(PageBudget::new(256 << 10))), &target, &url).await;
+    let large = prober("", Some(PageBudget::new(256 << 10)));
+    let target = large.target(&url, Vec::new(), Duration::from_secs(10));
+    let (measurement, page) = measure(&large, &target, &url).await;
     let page = page.expect("there is room for it");
     assert_eq!(measurement.body_bytes, Some(page.body.len() as u64));
     assert!(String::from_utf8_lossy(&page.body).contains("<title>big</title>"));
@@ -198,8 +244,9 @@ async fn tls_is_on_record_and_expectations_are_judged() {
     let site = Site::start_tls(&tls).unwrap();
     site.set("/", Answer::status(404));
     let url = site.url("/");
-    let target = target(&url, Vec::new(), Duration::from_secs(10));
-    let (measurement, _) = measure(&prober(tls.ca_pem(), None), &target, &url).await;
+    let trusting = prober(tls.ca_pem(), None);
+    let target = trusting.target(&url, Vec::new(), Duration::from_secs(10));
+    let (measurement, _) = measure(&trusting, &target, &url).await;
     assert_eq!((measurement.outcome, measurement.status), (Outcome::Down, Some(404)));
     assert_eq!(measurement.reason.as_ref().unwrap().name(), Some("status"));
     let record = measurement.tls.unwrap();
@@ -207,7 +254,9 @@ async fn tls_is_on_record_and_expectations_are_judged() {
     assert!(record.certificate.is_some() && record.cipher.is_some());
     assert!(measurement.timings.tls_us > Some(0));
 
-    let (measurement, _) = measure(&prober("", None), &target, &url).await;
+    let trusts_nobody = prober("", None);
+    let target = trusts_nobody.target(&url, Vec::new(), Duration::from_secs(10));
+    let (measurement, _) = measure(&trusts_nobody, &target, &url).await;
     assert!(measurement.failed_with(FailureKind::TlsUntrusted), "{:?}", measurement.error);
     let record = measurement.tls.unwrap();
     assert_eq!((record.verified, record.certificate.is_some()), (Some(false), true));
@@ -218,8 +267,9 @@ async fn names_are_looked_up() {
     let site = Site::start().unwrap();
     site.set("/", Answer::html("home", 100));
     let url = site.url("/").replace("127.0.0.1", "localhost");
-    let (measurement, _) =
-        measure(&prober("", None), &target(&url, Vec::new(), Duration::from_secs(10)), &url).await;
+    let prober = prober("", None);
+    let target = prober.target(&url, Vec::new(), Duration::from_secs(10));
+    let (measurement, _) = measure(&prober, &target, &url).await;
     assert_eq!(measurement.outcome, Outcome::Up, "{measurement:?}");
     assert!(measurement.timings.dns_us.is_some());
 }

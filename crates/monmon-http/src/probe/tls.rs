@@ -8,17 +8,46 @@ use monmon_model::{Certificate, Failure, FailureKind, Tls};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::manner::HttpVersion;
 use super::pinned::Pinned;
 
 /// How much of a name in a certificate is put on record.
 const NAME_CHARS_MAX: usize = 256;
 
 const SELF_SIGNED: &str = "the certificate is self-signed; to trust it as it is, name it in `tls ca=`";
+
+/// Which protocols are offered within TLS (RFC 7301).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Alpn {
+    None,
+    Any,
+    Http1,
+    Http2,
+}
+
+impl Alpn {
+    pub(crate) fn of(version: HttpVersion) -> Alpn {
+        match version {
+            HttpVersion::Negotiated => Alpn::Any,
+            HttpVersion::One => Alpn::Http1,
+            HttpVersion::Two => Alpn::Http2,
+        }
+    }
+
+    fn protocols(self) -> &'static [&'static [u8]] {
+        match self {
+            Alpn::None => &[],
+            Alpn::Any => &[b"h2", b"http/1.1"],
+            Alpn::Http1 => &[b"http/1.1"],
+            Alpn::Http2 => &[b"h2"],
+        }
+    }
+}
 
 /// What all handshakes of a source have in common.
 #[derive(Clone, Debug)]
@@ -29,31 +58,41 @@ pub(crate) struct TlsSetup {
 
 impl TlsSetup {
     /// `pinned`: certificates that are trusted as a server's own too, whatever they are beside.
+    /// `client`: the certificate and key that a server which asks for one is shown.
     pub(crate) fn new(
         roots: RootCertStore,
         pinned: Vec<CertificateDer<'static>>,
+        client: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
     ) -> Result<TlsSetup, rustls::Error> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut verifier = verifier(roots, &provider)?;
         if !pinned.is_empty() {
             verifier = Arc::new(Pinned { inner: verifier, certificates: pinned });
         }
-        let mut config = ClientConfig::builder_with_provider(provider)
+        let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::clone(&verifier))
-            .with_no_client_auth();
+            .with_custom_certificate_verifier(Arc::clone(&verifier));
+        let mut config = match client {
+            Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
+            None => builder.with_no_client_auth(),
+        };
         // A resumed handshake would hide a certificate that has gone bad since.
         config.resumption = Resumption::disabled();
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(TlsSetup { config, verifier })
     }
 
+    /// For a client that is not the prober itself.
+    pub(crate) fn plain(&self) -> ClientConfig {
+        self.config.clone()
+    }
+
     /// The configuration of one connection, and where its certificate will be on record.
-    pub(crate) fn one(&self) -> (Arc<ClientConfig>, Arc<Witness>) {
+    pub(crate) fn one(&self, alpn: Alpn) -> (Arc<ClientConfig>, Arc<Witness>) {
         let witness = Arc::new(Witness { inner: Arc::clone(&self.verifier), seen: Mutex::new(None) });
         let mut config = self.config.clone();
         config.dangerous().set_certificate_verifier(Arc::<Witness>::clone(&witness));
+        config.alpn_protocols = alpn.protocols().iter().map(|protocol| protocol.to_vec()).collect();
         (Arc::new(config), witness)
     }
 }
@@ -113,7 +152,7 @@ impl Witness {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -4,7 +4,7 @@ use monmon_model::Outcome;
 use monmon_testkit::{Answer, Identity, Site, SiteOptions};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, date_time_ymd};
 
-use super::tests::{measure, prober, target};
+use super::tests::{measure, prober};
 use super::*;
 
 /// What `openssl req -x509` makes: an authority that signed itself, with the names of a site.
@@ -30,8 +30,9 @@ async fn said(shown: &Identity, named: &str) -> String {
     let site = Site::with(SiteOptions { tls, ..SiteOptions::default() }).unwrap();
     site.set("/", Answer::html("home", 100));
     let url = site.url("/");
-    let (measurement, _) =
-        measure(&prober(named, None), &target(&url, Vec::new(), Duration::from_secs(10)), &url).await;
+    let prober = prober(named, None);
+    let target = prober.target(&url, Vec::new(), Duration::from_secs(10));
+    let (measurement, _) = measure(&prober, &target, &url).await;
     let record = measurement.tls.as_ref().unwrap();
     assert_eq!(record.verified, Some(measurement.outcome == Outcome::Up), "{record:?}");
     assert!(record.certificate.is_some());

@@ -1,5 +1,7 @@
 //! Where the time goes. Phases follow one another without a gap, so they add up to the total exactly.
 
+use std::time::Duration;
+
 use monmon_model::{Phase, Timings};
 use tokio::time::Instant;
 
@@ -11,11 +13,20 @@ pub(crate) struct Trace {
     marked_us: u64,
     hop: Timings,
     total: Timings,
+    /// Since the last step.
+    step: Timings,
 }
 
 impl Trace {
     pub(crate) fn new(start: Instant) -> Trace {
-        Trace { start, phase: Phase::Start, marked_us: 0, hop: Timings::default(), total: Timings::default() }
+        Trace {
+            start,
+            phase: Phase::Start,
+            marked_us: 0,
+            hop: Timings::default(),
+            total: Timings::default(),
+            step: Timings::default(),
+        }
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -36,7 +47,27 @@ impl Trace {
         self.phase = Phase::Start;
         let hop = std::mem::take(&mut self.hop);
         self.total.add(&hop);
+        self.step.add(&hop);
         hop
+    }
+
+    /// What the requests since the last step's end took so far, with the one that is under way.
+    pub(crate) fn so_far(&mut self) -> Duration {
+        let open = if self.phase == Phase::Start {
+            0
+        } else {
+            self.mark(Instant::now());
+            self.hop.total_us
+        };
+        Duration::from_micros(self.step.total_us + open)
+    }
+
+    /// What passed since the last step's end; the request that is under way ends here.
+    pub(crate) fn end_step(&mut self) -> Timings {
+        if self.phase != Phase::Start {
+            self.end_hop();
+        }
+        std::mem::take(&mut self.step)
     }
 
     /// The whole check, whatever phase it ended in.
@@ -67,8 +98,6 @@ impl Trace {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use proptest::prelude::*;
 
     use super::*;

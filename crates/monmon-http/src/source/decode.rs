@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
+use jiff::Timestamp;
 use monmon_model::bounds::{LABEL_NAME_CHARS_MAX, LABELS_MAX, fits};
 use monmon_model::{Labels, check_id};
 use monmon_stage::matching::{InlineSpec, MatchSpec, PluginSpec};
@@ -12,19 +14,25 @@ use monmon_stage::{DecodeContext, StageSpec};
 use monmon_syntax::{Code, Node, Problem, Problems, Ranges, Span, Value, parse_ranges, printable};
 use uuid::Uuid;
 
+use super::asking::{AskSpec, asking};
+use super::kinds::{fits_kind, more};
 use super::sites;
-use super::spec::{CheckSpec, HttpSpec};
+use super::spec::{CheckSpec, HttpSpec, ReferenceSpec};
 use super::table::STATUS_DEFAULT;
 use crate::probe::Limits;
 
 /// Most checks of one source.
 pub(crate) const CHECKS_MAX: usize = 100_000;
 
+/// From where on a crontab line's mean interval is taken: fixed, so that a definition is the same whenever it is read.
+const MEAN_FROM: Timestamp = Timestamp::constant(1_767_225_600, 0);
+
 /// What a check has that does not say otherwise.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Defaults {
-    pub(crate) interval: Duration,
-    pub(crate) timeout: Duration,
+#[derive(Clone, Debug)]
+pub(super) struct Defaults {
+    pub(super) interval: Duration,
+    pub(super) timeout: Duration,
+    pub(super) ask: Arc<AskSpec>,
 }
 
 pub(crate) fn decode(
@@ -37,13 +45,14 @@ pub(crate) fn decode(
     let defaults = Defaults {
         interval: duration("interval", Duration::from_secs(60)),
         timeout: duration("timeout", Duration::from_secs(10)),
+        ask: asking(node, &Arc::default(), context, problems),
     };
     let mut names = Names::default();
     let mut checks = Vec::new();
     for child in &node.children {
         match child.spec.name {
-            "check" => checks.extend(check(child, context, defaults, &mut names, problems)),
-            "checks-from" => sites::read(child, context, defaults, &mut names, &mut checks, problems),
+            "check" => checks.extend(check(child, context, &defaults, &mut names, problems)),
+            "checks-from" => sites::read(child, context, &defaults, &mut names, &mut checks, problems),
             _ => {}
         }
         if checks.len() > CHECKS_MAX {
@@ -72,9 +81,18 @@ pub(crate) fn decode(
         },
         pages_bytes_max: size("pages-max", 64 << 20),
         demo_site: demo_site(node, problems),
-        tls_ca: node.child("tls").and_then(|tls| tls.late("ca")).map(|late| late.rooted(context.sources)),
-        folder: context.folder.to_owned(),
+        per_host: node.integer("per-host").and_then(|given| usize::try_from(given.value).ok()),
+        references: references(node, context),
+        ask: defaults.ask,
     })
+}
+
+fn references(node: &Node, context: &DecodeContext<'_>) -> Vec<ReferenceSpec> {
+    let read = |reference: &Node| {
+        let timeout = reference.duration("timeout")?.value;
+        Some(ReferenceSpec { url: reference.arg_late(0)?.rooted(context.sources), timeout })
+    };
+    node.children_named("reference").filter_map(read).collect()
 }
 
 fn demo_site(node: &Node, problems: &mut Problems) -> Option<SocketAddr> {
@@ -100,15 +118,30 @@ fn demo_site(node: &Node, problems: &mut Problems) -> Option<SocketAddr> {
 fn check(
     node: &Node,
     context: &DecodeContext<'_>,
-    defaults: Defaults,
+    defaults: &Defaults,
     names: &mut Names,
     problems: &mut Problems,
 ) -> Option<CheckSpec> {
     let name = node.arg_text(0)?;
     let is_new = names.add(&name.value, name.span, None, problems);
     let expect = node.child("expect");
-    let status =
-        expect.and_then(|expect| expect.ranges("status")).map_or_else(default_status, |given| given.value);
+    let url = node.arg_late(1)?.rooted(context.sources);
+    let scheme = url.as_literal().and_then(|text| text.split_once(':')).map(|(scheme, _)| scheme);
+    let status = match (expect.filter(|expect| expect.is_given("status")), scheme) {
+        (None, Some("ws" | "wss")) => parse_ranges("101").expect("a number is a range"),
+        (expect, _) => {
+            expect.and_then(|expect| expect.ranges("status")).map_or_else(default_status, |given| given.value)
+        }
+    };
+    if let Some(scheme) = scheme {
+        fits_kind(node, scheme, problems);
+    }
+    let ask = asking(node, &defaults.ask, context, problems);
+    let more = more(node, context, problems);
+    let interval = match more.as_ref().and_then(|more| more.schedule.as_ref()) {
+        Some(schedule) => schedule.mean_interval(MEAN_FROM),
+        None => node.duration("interval").map_or(defaults.interval, |given| given.value),
+    };
     let time = expect.and_then(|expect| expect.below("time")).map(|given| given.value);
     let headers = headers(node, context, problems);
     let labels = labels(node, problems);
@@ -132,8 +165,8 @@ fn check(
     Some(CheckSpec {
         id,
         name: name.value,
-        url: node.arg_late(1)?.rooted(context.sources),
-        interval: node.duration("interval").map_or(defaults.interval, |given| given.value),
+        url,
+        interval,
         timeout: node.duration("timeout").map_or(defaults.timeout, |given| given.value),
         method: node.one_of("method").map_or_else(|| "GET".to_owned(), |given| given.value),
         status,
@@ -141,6 +174,8 @@ fn check(
         headers,
         labels,
         matches,
+        ask,
+        more,
     })
 }
 
@@ -148,7 +183,7 @@ pub(crate) fn default_status() -> Ranges {
     parse_ranges(STATUS_DEFAULT).expect("the default in the table is a range")
 }
 
-fn headers(
+pub(super) fn headers(
     node: &Node,
     context: &DecodeContext<'_>,
     problems: &mut Problems,

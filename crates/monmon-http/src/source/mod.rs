@@ -1,8 +1,11 @@
 //! The `http` source: how it is written, opened and run.
 
+mod asking;
 mod book;
 mod decode;
 mod descriptors;
+mod guard;
+mod kinds;
 mod open;
 mod owed;
 mod produce;
@@ -10,6 +13,7 @@ mod run;
 mod sites;
 mod spec;
 mod table;
+pub(crate) mod window;
 
 use monmon_stage::{Section, StageKind};
 

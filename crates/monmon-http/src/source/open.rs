@@ -1,24 +1,27 @@
-//! Opening the source: late values come, certificate authorities are read, the demo site's port is taken.
+//! Opening the source: late values come, what checks share is made, the demo site's port is taken.
 
-use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue};
 use monmon_model::Check;
 use monmon_stage::{OpenStage, PageBudget, StageContext, StageError};
 use monmon_syntax::{Code, Late, Problem};
-use rustls::RootCertStore;
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use url::Url;
 
+use super::asking::{AskSpec, Manners, Retry, parsed_url};
 use super::descriptors;
+use super::guard::Guard;
+use super::kinds::what;
 use super::run::HttpSource;
-use super::spec::{CheckSpec, HttpSpec};
-use crate::probe::{Header, Prober, Target, TlsSetup, shown};
+use super::spec::{CheckSpec, HttpSpec, MoreSpec, ReferenceSpec};
+use super::table::SCHEMES;
+use super::window::Window;
+use crate::probe::{Chain, Expect, Header, Prober, Target, What, shown};
 use crate::schedule::Cadence;
 
-const CA_BYTES_MAX: usize = 4 << 20;
+/// Memory for bodies that checks look into themselves.
+const OWN_PAGES_BYTES_MAX: u64 = 32 << 20;
 
 /// A check that is ready to be carried out.
 #[derive(Debug)]
@@ -26,20 +29,42 @@ pub(crate) struct Ready {
     pub(crate) check: Arc<Check>,
     pub(crate) target: Target,
     pub(crate) cadence: Cadence,
+    pub(super) ask: Arc<AskSpec>,
+    /// Of the checks of one host, which may be limited together.
+    pub(crate) host: u32,
+}
+
+impl Ready {
+    pub(super) fn retry(&self) -> Retry {
+        self.ask.retry
+    }
+
+    pub(crate) fn when_down(&self) -> Option<Duration> {
+        self.ask.when_down
+    }
+
+    /// The window of maintenance that a slot lies in.
+    pub(crate) fn maintenance(&self, slot: i64) -> Option<&str> {
+        let window: &Window = self.ask.maintenance.iter().find(|window| window.holds(slot))?;
+        Some(&window.name)
+    }
 }
 
 pub(crate) async fn open(spec: &HttpSpec, context: StageContext) -> Result<OpenStage, StageError> {
-    let checks = spec.checks.iter().map(|check| ready(check, &context)).collect::<Result<Vec<_>, _>>()?;
-    let extra = match &spec.tls_ca {
-        Some(late) => authorities(late, &spec.folder, &context)?,
-        None => Vec::new(),
-    };
-    let tls = tokio::task::spawn_blocking(move || TlsSetup::new(roots(&extra), extra))
-        .await
-        .map_err(|error| {
-            StageError::permanent("the certificate authorities could not be read").caused_by(error)
-        })?
-        .map_err(|error| StageError::permanent("TLS cannot be set up").caused_by(error))?;
+    // Certificates and key files are read, which blocks; nothing else runs on this stage yet.
+    let mut manners = Manners::new(&context);
+    let mut hosts = Hosts::default();
+    let checks = spec
+        .checks
+        .iter()
+        .map(|check| ready(check, &mut manners, &mut hosts, &context))
+        .collect::<Result<Vec<_>, _>>()?;
+    let references = spec
+        .references
+        .iter()
+        .map(|reference| reference_target(reference, &spec.ask, &mut manners, &context))
+        .collect::<Result<Vec<_>, _>>()?;
+    drop(manners);
     let demo = match spec.demo_site {
         Some(address) => Some(std::net::TcpListener::bind(address).and_then(|listener| {
             listener.set_nonblocking(true)?;
@@ -53,30 +78,53 @@ pub(crate) async fn open(spec: &HttpSpec, context: StageContext) -> Result<OpenS
     };
     descriptors::warn_if_few(&context.stage, checks.len(), spec.concurrency, descriptors::raise());
     let pages = context.keep_pages.then(|| PageBudget::new(spec.pages_bytes_max));
-    let prober = Prober { tls, limits: spec.limits, pages };
-    let concurrency = spec.concurrency;
-    Ok(OpenStage::Source(Box::new(HttpSource { checks, prober, concurrency, demo, context })))
+    let prober = Prober { limits: spec.limits, pages, own_pages: PageBudget::new(OWN_PAGES_BYTES_MAX) };
+    let (concurrency, per_host) = (spec.concurrency, spec.per_host);
+    let guard = (!references.is_empty()).then(|| Guard::new(references));
+    Ok(OpenStage::Source(Box::new(HttpSource {
+        checks,
+        prober,
+        concurrency,
+        per_host,
+        guard,
+        demo,
+        context,
+    })))
 }
 
-fn ready(spec: &CheckSpec, context: &StageContext) -> Result<Ready, StageError> {
-    let resolved = spec.url.resolve(&*context.world)?;
+/// Numbers for hosts.
+#[derive(Default)]
+struct Hosts(std::collections::HashMap<String, u32>);
+
+impl Hosts {
+    fn number(&mut self, target: &Target, url: &Url) -> u32 {
+        let host = match target.place() {
+            Some(place) => place.host.to_owned(),
+            None => url.host_str().unwrap_or_default().to_owned(),
+        };
+        let next = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
+        *self.0.entry(host).or_insert(next)
+    }
+}
+
+fn ready(
+    spec: &CheckSpec,
+    manners: &mut Manners<'_>,
+    hosts: &mut Hosts,
+    context: &StageContext,
+) -> Result<Ready, StageError> {
     let wrong = |code: Code, late: &Late, message: String| {
         StageError::from(
             Problem::new(code, late.span, message).label(format!("of the check `{}`", spec.name)),
         )
     };
-    let url = match Url::parse(resolved.expose()) {
-        Ok(url) if matches!(url.scheme(), "http" | "https") => url,
-        Ok(_) => {
-            return Err(wrong(
-                Code::BadUrl,
-                &spec.url,
-                "the URL is not one of http:// or https://".to_owned(),
-            ));
-        }
-        Err(error) => return Err(wrong(Code::BadUrl, &spec.url, format!("the URL is none: {error}"))),
-    };
-    let mut headers = Vec::with_capacity(spec.headers.len());
+    let url = parsed_url(&spec.url, context)?;
+    if !SCHEMES.contains(&url.scheme()) {
+        let message = format!("the URL begins with none of {}://", SCHEMES.join("://, "));
+        return Err(wrong(Code::BadUrl, &spec.url, message));
+    }
+    let (manner, mut headers) = manners.of(&spec.ask)?;
+    headers.reserve_exact(spec.headers.len());
     for (name, late) in &spec.headers {
         let value = late.resolve(&*context.world)?;
         let (Ok(name), Ok(mut value)) =
@@ -89,65 +137,87 @@ fn ready(spec: &CheckSpec, context: &StageContext) -> Result<Ready, StageError> 
             ));
         };
         value.set_sensitive(late.as_literal().is_none());
+        headers.retain(|header: &Header| header.name != name);
         headers.push(Header { name, value });
     }
-    let method = Method::from_bytes(spec.method.as_bytes()).expect("the table lists methods only");
-    let target = Target::new(&url, method, headers, spec.status.clone(), spec.time, spec.timeout)
-        .map_err(|why| wrong(Code::BadUrl, &spec.url, why))?;
+    let shown_url = shown(&url);
+    let kind = what(spec, url.clone(), &manner, headers, context)?;
+    let none = MoreSpec::default();
+    let more = spec.more.as_deref().unwrap_or(&none);
+    let (method, shown_url) = match &kind {
+        // With its query, as it is asked for.
+        What::Http(chain) => (spec.method.clone(), shown_first(chain, &url)),
+        What::Other(_) => (word_of(url.scheme()).to_owned(), shown_url),
+    };
     let check = Check {
         id: spec.id,
         name: spec.name.clone(),
         pipeline: context.pipeline.to_string(),
         source: context.stage.to_string(),
-        method: spec.method.clone(),
-        url: shown(&url),
-        schedule: None,
+        method,
+        url: shown_url,
+        schedule: more.schedule.as_ref().map(|schedule| schedule.text().to_owned()),
         interval_us: spec.interval.as_micros() as u64,
         timeout_us: spec.timeout.as_micros() as u64,
         labels: spec.labels.clone(),
     };
-    Ok(Ready { cadence: Cadence::new(spec.id, spec.interval), check: Arc::new(check), target })
-}
-
-fn authorities(
-    late: &Late,
-    folder: &Path,
-    context: &StageContext,
-) -> Result<Vec<CertificateDer<'static>>, StageError> {
-    let resolved = late.resolve(&*context.world)?;
-    let path = folder.join(resolved.expose());
-    let wrong = |code, message: String| {
-        StageError::from(Problem::new(code, late.span, message).label("expected a PEM file of certificates"))
+    let expect = Expect {
+        statuses: spec.status.clone(),
+        time_max: spec.time,
+        slow: more.slow,
+        certificate: more.certificate,
     };
-    let bytes = context.world.read_file(&path, CA_BYTES_MAX).map_err(|error| {
-        wrong(Code::UnreadableFile, format!("the file `{}` cannot be read: {error}", path.display()))
-    })?;
-    if bytes.len() > CA_BYTES_MAX {
-        return Err(wrong(Code::TooLarge, format!("the file `{}` is larger than 4MiB", path.display())));
-    }
-    let found = CertificateDer::pem_slice_iter(&bytes).collect::<Result<Vec<_>, _>>();
-    match found {
-        Ok(found) if !found.is_empty() => Ok(found),
-        _ => Err(wrong(Code::BadSecret, format!("the file `{}` holds no certificate", path.display()))),
+    let target = Target { what: kind, manner, expect, timeout: spec.timeout };
+    let cadence = match &more.schedule {
+        Some(cron) => Cadence::by(cron.clone(), spec.interval),
+        None => Cadence::new(spec.id, spec.interval),
+    };
+    let host = hosts.number(&target, &url);
+    Ok(Ready { cadence, check: Arc::new(check), target, ask: Arc::clone(&spec.ask), host })
+}
+
+/// The first request's URL; its user and password are no part of the request that was prepared.
+fn shown_first(chain: &Chain, given: &Url) -> String {
+    let mut url = given.clone();
+    url.set_query(chain.first.url.query());
+    shown(&url)
+}
+
+/// What stands in the place of a method.
+fn word_of(scheme: &str) -> &'static str {
+    match scheme {
+        "ws" | "wss" => "WEBSOCKET",
+        "tcp" => "TCP",
+        "tls" => "TLS",
+        "dns" => "DNS",
+        _ => "PING",
     }
 }
 
-fn roots(extra: &[CertificateDer<'static>]) -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    let native = rustls_native_certs::load_native_certs();
-    for error in &native.errors {
-        tracing::debug!(%error, "a certificate authority of this machine cannot be read");
-    }
-    let (_, ignored) = roots.add_parsable_certificates(native.certs);
-    let (_, unusable) = roots.add_parsable_certificates(extra.iter().cloned());
-    if unusable > 0 {
-        tracing::warn!(unusable, "certificates of the `tls` block that cannot be used");
-    }
-    if roots.is_empty() {
-        tracing::warn!(
-            ignored,
-            "this machine trusts no certificate authority: https checks will be untrusted"
-        );
-    }
-    roots
+fn reference_target(
+    reference: &ReferenceSpec,
+    ask: &Arc<AskSpec>,
+    manners: &mut Manners<'_>,
+    context: &StageContext,
+) -> Result<Target, StageError> {
+    let url = parsed_url(&reference.url, context)?;
+    let spec = CheckSpec {
+        id: uuid::Uuid::nil(),
+        name: "reference".to_owned(),
+        url: reference.url.clone(),
+        interval: Duration::ZERO,
+        timeout: reference.timeout,
+        method: "GET".to_owned(),
+        status: super::decode::default_status(),
+        time: None,
+        headers: Vec::new(),
+        labels: monmon_model::Labels::default(),
+        matches: Vec::new(),
+        ask: Arc::clone(ask),
+        more: None,
+    };
+    let (manner, headers) = manners.of(ask)?;
+    let what = what(&spec, url, &manner, headers, context)?;
+    let expect = Expect { statuses: spec.status, ..Expect::default() };
+    Ok(Target { what, manner, expect, timeout: reference.timeout })
 }

@@ -1,6 +1,7 @@
 //! Makes one measurement of every slot, whatever happens.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,10 +17,11 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::book::Book;
 use super::descriptors::Shortage;
+use super::guard::Guard;
 use super::open::Ready;
 use super::owed::{Owed, Told};
 use crate::probe::{Probed, Prober};
-use crate::schedule::{Due, Schedule};
+use crate::schedule::{Cadence, Due, Schedule};
 use crate::timeline::{Shift, Timeline};
 
 /// How often the wall clock is looked at.
@@ -29,17 +31,55 @@ const TOLD_MAX: usize = 64;
 
 type Landed = Result<(Id, (Timestamp, Probed)), JoinError>;
 
+/// What there is to do.
+pub(crate) struct Work {
+    pub(crate) checks: Vec<Ready>,
+    pub(crate) prober: Prober,
+    pub(crate) guard: Option<Guard>,
+    pub(crate) bounds: Bounds,
+}
+
+/// How much of it is done at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) concurrency: usize,
+    pub(crate) per_host: Option<usize>,
+}
+
+/// One try of one slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Try {
+    check: u32,
+    slot: i64,
+    attempt: u32,
+}
+
+/// The checks of one host, where there is a bound on them.
+#[derive(Debug, Default)]
+struct Host {
+    under_way: usize,
+    /// With the instant at which their time is up.
+    waiting: VecDeque<(Instant, Try)>,
+}
+
 pub(crate) struct Producer {
     checks: Arc<[Ready]>,
     prober: Arc<Prober>,
+    guard: Option<Arc<Guard>>,
     record: Arc<ProberRecord>,
-    concurrency: usize,
+    bounds: Bounds,
     context: StageContext,
     book: Arc<Book>,
     handover: mpsc::Sender<Envelope>,
     room: Arc<Notify>,
+    line: Timeline,
     under_way: JoinSet<(Timestamp, Probed)>,
-    slots: HashMap<Id, (u32, i64)>,
+    tries: HashMap<Id, Try>,
+    /// Tries that are on no schedule: again after a failure, and sooner while a check is down.
+    later: BinaryHeap<Reverse<(Instant, Try)>>,
+    hosts: BTreeMap<u32, Host>,
+    /// Over all hosts.
+    waiting: usize,
     owed: Owed,
     seq: u64,
     overloaded: bool,
@@ -48,9 +88,7 @@ pub(crate) struct Producer {
 
 impl Producer {
     pub(crate) fn new(
-        checks: Vec<Ready>,
-        prober: Prober,
-        concurrency: usize,
+        work: Work,
         context: &StageContext,
         book: Arc<Book>,
         handover: mpsc::Sender<Envelope>,
@@ -62,18 +100,24 @@ impl Producer {
             location: context.prober.location.clone(),
             boot: boot_id(context.clock.now()),
         };
+        let Work { checks, prober, guard, bounds } = work;
         Producer {
             owed: Owed::new(checks.len()),
             checks: checks.into(),
             prober: Arc::new(prober),
+            guard: guard.map(Arc::new),
             record: Arc::new(record),
-            concurrency,
+            bounds,
+            line: Timeline::new(Instant::now(), context.clock.now()),
             context: context.clone(),
             book,
             handover,
             room,
             under_way: JoinSet::new(),
-            slots: HashMap::new(),
+            tries: HashMap::new(),
+            later: BinaryHeap::new(),
+            hosts: BTreeMap::new(),
+            waiting: 0,
             seq: 0,
             overloaded: false,
             shortage: Shortage::default(),
@@ -90,9 +134,8 @@ impl Producer {
 
     async fn on_schedule(&mut self) {
         let start = Instant::now();
-        let mut line = Timeline::new(start, self.context.clock.now());
-        let cadences = self.checks.iter().map(|ready| ready.cadence).collect();
-        let mut schedule = Schedule::new(cadences, line.at(start));
+        let cadences = self.checks.iter().map(|ready| ready.cadence.clone()).collect();
+        let mut schedule = Schedule::new(cadences, self.line.at(start));
         let mut watch_at = start + WATCH_EVERY;
         let timer = sleep_until(start);
         tokio::pin!(timer);
@@ -108,20 +151,24 @@ impl Producer {
                 () = &mut timer => {
                     let now = Instant::now();
                     if now >= watch_at {
-                        self.watch(&mut line, now);
+                        self.watch(now);
                         watch_at = now + WATCH_EVERY;
                     }
-                    schedule.take(line.at(now), &mut due);
+                    schedule.take(self.line.at(now), &mut due);
                     for due in due.drain(..) {
                         self.take(due);
                     }
+                    self.take_later(now);
                     self.settle();
-                    let next = schedule.next_due().map_or(watch_at, |slot| line.instant(slot).min(watch_at));
-                    timer.as_mut().reset(next);
+                    let next = schedule.next_due().map_or(watch_at, |slot| self.line.instant(slot).min(watch_at));
+                    timer.as_mut().reset(self.later_at().map_or(next, |later| later.min(next)));
                 }
                 Some(landed) = self.under_way.join_next_with_id() => {
                     self.land(landed);
                     self.settle();
+                    if let Some(later) = self.later_at().filter(|later| *later < timer.deadline()) {
+                        timer.as_mut().reset(later);
+                    }
                 }
                 () = room.notified() => self.settle(),
             }
@@ -137,17 +184,20 @@ impl Producer {
         let handover = self.handover.clone();
         let mut next = 0u32;
         let count = u32::try_from(self.checks.len()).unwrap_or(u32::MAX);
-        while next < count || !self.under_way.is_empty() {
+        while next < count || !self.under_way.is_empty() || !self.later.is_empty() {
+            self.take_later(Instant::now());
             while next < count && self.has_room() {
-                self.start(next, slot);
+                self.begin(Try { check: next, slot, attempt: 1 });
                 next += 1;
             }
+            let later = self.later_at();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
                 () = handover.closed() => return,
                 Some(landed) = self.under_way.join_next_with_id() => self.land(landed),
                 () = room.notified() => {}
+                () = sleep_until(later.unwrap_or_else(Instant::now)), if later.is_some() => {}
             }
         }
         for check in next..count {
@@ -155,10 +205,10 @@ impl Producer {
         }
     }
 
-    fn watch(&mut self, line: &mut Timeline, now: Instant) {
+    fn watch(&mut self, now: Instant) {
         let stage = &self.context.stage;
         self.shortage.tell(stage, now);
-        match line.watch(now, self.context.clock.now()) {
+        match self.line.watch(now, self.context.clock.now()) {
             Shift::Steady => {}
             Shift::Forward { by_us } => {
                 tracing::warn!(%stage, by_us, "the wall clock went ahead: the slots between are told as overslept");
@@ -171,7 +221,7 @@ impl Producer {
 
     fn take(&mut self, due: Due) {
         match due {
-            Due::Start { check, slot } if self.has_room() => self.start(check, slot),
+            Due::Start { check, slot } if self.has_room() => self.begin(Try { check, slot, attempt: 1 }),
             Due::Start { check, slot } => {
                 if !self.overloaded {
                     self.overloaded = true;
@@ -184,25 +234,108 @@ impl Producer {
         }
     }
 
+    fn later_at(&self) -> Option<Instant> {
+        self.later.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// Begins what was put off and is due now. Where there is no room for it nothing is owed: the slot has a measurement
+    /// already, or is none of the schedule's.
+    fn take_later(&mut self, now: Instant) {
+        while let Some(Reverse((at, what))) = self.later.peek().copied()
+            && at <= now
+        {
+            self.later.pop();
+            if self.has_room() {
+                self.begin(what);
+            } else {
+                tracing::debug!(stage = %self.context.stage, ?what, "no room for another try");
+            }
+        }
+    }
+
     /// Whether one more check may be under way: its measurement must find a place in the hand-over when it lands.
     fn has_room(&self) -> bool {
-        self.under_way.len() < self.concurrency && self.handover.capacity() > self.under_way.len()
+        let begun = self.under_way.len() + self.waiting;
+        begun < self.bounds.concurrency && self.handover.capacity() > begun
     }
 
     fn owe(&mut self, check: u32, first: i64, count: u64, kind: FailureKind) {
-        let interval = self.checks[check as usize].cadence.interval_us();
-        self.owed.add(check, first, count, interval, kind);
+        let cadence = &self.checks[check as usize].cadence;
+        let interval = cadence.interval_us();
+        match cadence {
+            Cadence::Every { .. } => self.owed.add(check, first, count, interval, kind),
+            Cadence::By { .. } => {
+                let mut slot = first;
+                for _ in 0..count {
+                    self.owed.add(check, slot, 1, interval, kind);
+                    slot = cadence.next(slot);
+                }
+            }
+        }
     }
 
-    fn start(&mut self, check: u32, slot: i64) {
+    /// Begins a try, now or when its host has room for it.
+    fn begin(&mut self, what: Try) {
+        if let Some(per_host) = self.bounds.per_host {
+            let ready = &self.checks[what.check as usize];
+            let host = self.hosts.entry(ready.host).or_default();
+            if host.under_way >= per_host {
+                host.waiting.push_back((Instant::now() + ready.target.timeout, what));
+                self.waiting += 1;
+                return;
+            }
+            host.under_way += 1;
+        }
+        self.start(what);
+    }
+
+    /// A check of this host is over: the next one that waits for it begins, unless its time is up.
+    fn relieve(&mut self, check: u32) {
+        let number = self.checks[check as usize].host;
+        let Some(host) = self.hosts.get_mut(&number) else { return };
+        host.under_way = host.under_way.saturating_sub(1);
+        let now = Instant::now();
+        let mut late = Vec::new();
+        let mut next = None;
+        while let Some((until, what)) = host.waiting.pop_front() {
+            self.waiting -= 1;
+            if now < until {
+                host.under_way += 1;
+                next = Some(what);
+                break;
+            }
+            late.push(what);
+        }
+        if host.under_way == 0 {
+            self.hosts.remove(&number);
+        }
+        for what in late {
+            // A slot that was tried already has its measurement.
+            if what.attempt == 1 {
+                self.owe(what.check, what.slot, 1, FailureKind::Overload);
+            }
+        }
+        if let Some(what) = next {
+            self.start(what);
+        }
+    }
+
+    fn start(&mut self, what: Try) {
         let checks = Arc::clone(&self.checks);
         let prober = Arc::clone(&self.prober);
+        let guard = self.guard.clone();
         let clock: Arc<dyn Clock> = Arc::clone(&self.context.clock);
         let task = self.under_way.spawn(async move {
-            let started_at = clock.now();
-            (started_at, prober.probe(&checks[check as usize].target).await)
+            let (started_at, begun) = (clock.now(), Instant::now());
+            let mut probed = prober.probe(&checks[what.check as usize].target).await;
+            if let Some(guard) = guard.filter(|_| probed.may_be_own_network())
+                && !guard.is_alive(&prober, begun).await
+            {
+                probed.blame_own_network();
+            }
+            (started_at, probed)
         });
-        self.slots.insert(task.id(), (check, slot));
+        self.tries.insert(task.id(), what);
     }
 
     /// A check has come to its end, in whatever way.
@@ -211,10 +344,14 @@ impl Producer {
             Ok((id, _)) => *id,
             Err(error) => error.id(),
         };
-        let Some((check, slot)) = self.slots.remove(&id) else { return };
+        let Some(what) = self.tries.remove(&id) else { return };
+        let Try { check, slot, attempt } = what;
+        if self.bounds.per_host.is_some() {
+            self.relieve(check);
+        }
         match landed {
             Ok((_, (started_at, probed))) => {
-                let mut measurement = self.blank(check, slot);
+                let mut measurement = self.blank(check, slot, attempt);
                 measurement.started_at = Timestamp::from_microsecond(started_at.as_microsecond()).ok();
                 let checks = Arc::clone(&self.checks);
                 let page = probed.write(&checks[check as usize].target, &mut measurement);
@@ -222,12 +359,50 @@ impl Producer {
                     self.shortage.note();
                     self.shortage.tell(&self.context.stage, Instant::now());
                 }
+                self.mark(check, slot, &mut measurement);
+                self.again(what, measurement.outcome);
                 self.hand_over(measurement, page);
             }
             Err(error) => {
                 let kind = if error.is_cancelled() { FailureKind::Shutdown } else { FailureKind::Internal };
-                self.tell(check, Told::alone(slot, kind));
+                // A slot that was tried already has its measurement.
+                if attempt == 1 {
+                    self.tell(check, Told::alone(slot, kind));
+                }
             }
+        }
+    }
+
+    /// Whether there is more to do about a slot: another try, or a look before the next slot.
+    fn again(&mut self, what: Try, outcome: Outcome) {
+        if matches!(outcome, Outcome::Up | Outcome::Degraded) || self.context.stop.is_cancelled() {
+            return;
+        }
+        let ready = &self.checks[what.check as usize];
+        let now = Instant::now();
+        let retry = ready.retry();
+        if what.attempt < retry.attempts {
+            self.later.push(Reverse((now + retry.wait, Try { attempt: what.attempt + 1, ..what })));
+            return;
+        }
+        if outcome == Outcome::Down
+            && self.context.mode == Mode::Continuous
+            && let Some(interval) = ready.when_down()
+        {
+            let at = self.line.at(now);
+            let slot = Cadence::new(ready.check.id, interval).at_or_after(at.saturating_add(1));
+            // The schedule's own slots are its own.
+            if slot < ready.cadence.at_or_after(at) {
+                let what = Try { slot, attempt: 1, ..what };
+                self.later.push(Reverse((self.line.instant(slot), what)));
+            }
+        }
+    }
+
+    /// Marks what lies in a window of maintenance.
+    fn mark(&self, check: u32, slot: i64, measurement: &mut Measurement) {
+        if let Some(window) = self.checks[check as usize].maintenance(slot) {
+            measurement.details_mut().maintenance = Some(window.to_owned());
         }
     }
 
@@ -242,7 +417,7 @@ impl Producer {
             self.tell(check, told);
         }
         // Told only once half of the room is free again, so that the edge of the bound is no flood of lines.
-        let relaxed = self.under_way.len() * 2 <= self.concurrency
+        let relaxed = self.under_way.len() * 2 <= self.bounds.concurrency
             && self.handover.capacity() * 2 >= self.handover.max_capacity();
         if self.overloaded && self.owed.is_empty() && relaxed {
             self.overloaded = false;
@@ -264,9 +439,10 @@ impl Producer {
     }
 
     fn untried(&mut self, check: u32, told: Told) -> Measurement {
-        let mut measurement = self.blank(check, told.slot);
+        let mut measurement = self.blank(check, told.slot, 1);
         let interval = self.checks[check as usize].cadence.interval_us();
         measurement.fail(Failure::new(told.kind, Phase::Start, told.message(interval)));
+        self.mark(check, told.slot, &mut measurement);
         measurement
     }
 
@@ -282,14 +458,14 @@ impl Producer {
         }
     }
 
-    fn blank(&mut self, check: u32, slot: i64) -> Measurement {
+    fn blank(&mut self, check: u32, slot: i64, attempt: u32) -> Measurement {
         self.seq += 1;
         let check = Arc::clone(&self.checks[check as usize].check);
         let scheduled_at = Timestamp::from_microsecond(slot).unwrap_or(Timestamp::UNIX_EPOCH);
         Measurement {
-            id: measurement_id(self.record.id, check.id, scheduled_at, 1),
+            id: measurement_id(self.record.id, check.id, scheduled_at, attempt),
             seq: self.seq,
-            attempt: 1,
+            attempt,
             method: check.method.clone(),
             url: check.url.clone(),
             check,
@@ -315,6 +491,15 @@ impl Producer {
 
     /// After the stop: what is under way may finish for half of the grace, the rest is told as unknown.
     async fn end(mut self) {
+        self.later.clear();
+        for (_, host) in std::mem::take(&mut self.hosts) {
+            for (_, what) in host.waiting {
+                if what.attempt == 1 {
+                    self.owe(what.check, what.slot, 1, FailureKind::Shutdown);
+                }
+            }
+        }
+        self.waiting = 0;
         let now = Instant::now();
         let half = now + self.context.grace / 2;
         while let Ok(Some(landed)) = timeout_at(half, self.under_way.join_next_with_id()).await {

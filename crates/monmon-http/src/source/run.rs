@@ -11,8 +11,9 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::book::Book;
+use super::guard::Guard;
 use super::open::Ready;
-use super::produce::Producer;
+use super::produce::{Bounds, Producer, Work};
 use crate::demo;
 use crate::probe::Prober;
 
@@ -27,6 +28,8 @@ pub(crate) struct HttpSource {
     pub(crate) checks: Vec<Ready>,
     pub(crate) prober: Prober,
     pub(crate) concurrency: usize,
+    pub(crate) per_host: Option<usize>,
+    pub(crate) guard: Option<Guard>,
     pub(crate) demo: Option<TcpListener>,
     pub(crate) context: StageContext,
 }
@@ -79,12 +82,12 @@ fn on_thread(source: HttpSource, out: Emitter, cut: CancellationToken) -> Result
 }
 
 pub(crate) async fn drive(source: HttpSource, out: Emitter) -> Result<(), StageError> {
-    let HttpSource { checks, prober, concurrency, context, .. } = source;
+    let HttpSource { checks, prober, concurrency, per_host, guard, context, .. } = source;
     let book = Book::new(Arc::clone(&context.counters));
     let (handover, taken) = mpsc::channel(HANDOVER_MAX);
     let room = Arc::new(Notify::new());
-    let producer =
-        Producer::new(checks, prober, concurrency, &context, Arc::clone(&book), handover, Arc::clone(&room));
+    let work = Work { checks, prober, guard, bounds: Bounds { concurrency, per_host } };
+    let producer = Producer::new(work, &context, Arc::clone(&book), handover, Arc::clone(&room));
     // The emitter goes with the pump, so that the stages behind see the end and flush before the acks are waited for.
     tokio::join!(producer.run(), pump(taken, out, room));
     let overdue = async {

@@ -1,6 +1,7 @@
 //! Checks from a CSV file: one row each, columns by the names in the first row.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use csv::StringRecord;
@@ -15,7 +16,9 @@ use url::Url;
 
 use super::decode::{CHECKS_MAX, Defaults, Names, default_status, label_name};
 use super::spec::CheckSpec;
-use super::table::{INTERVAL_MAX, INTERVAL_MIN, METHODS, STATUS_MAX, STATUS_MIN, TIMEOUT_MAX, TIMEOUT_MIN};
+use super::table::{
+    INTERVAL_MAX, INTERVAL_MIN, METHODS, SCHEMES, STATUS_MAX, STATUS_MIN, TIMEOUT_MAX, TIMEOUT_MIN,
+};
 
 const COLUMNS: &[&str] = &["name", "url", "interval", "timeout", "method", "status", "time"];
 const LABEL_PREFIX: &str = "label.";
@@ -23,7 +26,6 @@ const LABEL_PREFIX: &str = "label.";
 const NAME_CHARS_MAX: usize = 200;
 const _: () =
     assert!(NAME_CHARS_MAX <= bounds::NAME_CHARS_MAX && NAME_CHARS_MAX <= bounds::LABEL_VALUE_CHARS_MAX);
-const SCHEMES: [&str; 2] = ["https", "http"];
 const URL_BYTES_MAX: usize = 8 * 1024;
 /// The largest list.
 const LIST_BYTES_MAX: usize = 64 << 20;
@@ -31,10 +33,10 @@ const LIST_BYTES_MAX: usize = 64 << 20;
 const LINES_MAX: usize = 1_000_000;
 
 /// Reads the file that a `checks-from` names, and adds its checks. Every row that is wrong is reported with its line.
-pub(crate) fn read(
+pub(super) fn read(
     node: &Node,
     context: &DecodeContext<'_>,
-    defaults: Defaults,
+    defaults: &Defaults,
     names: &mut Names,
     checks: &mut Vec<CheckSpec>,
     problems: &mut Problems,
@@ -188,7 +190,7 @@ impl Columns {
         &self,
         row: &StringRecord,
         context: &DecodeContext<'_>,
-        defaults: Defaults,
+        defaults: &Defaults,
         span: Span,
     ) -> Result<CheckSpec, Vec<String>> {
         if row.len() != self.count {
@@ -258,6 +260,8 @@ impl Columns {
             headers: Vec::new(),
             labels,
             matches: Vec::new(),
+            ask: Arc::clone(&defaults.ask),
+            more: None,
         })
     }
 }
@@ -295,7 +299,11 @@ fn http_url(text: &str) -> Result<(), String> {
         // What the URL standard makes of `http:x` is not what a reader sees.
         None => "the url is none: it has no scheme".to_owned(),
         Some(scheme) if !SCHEMES.contains(&scheme.as_str()) => {
-            format!("`{}` URLs cannot be checked; it can begin with https://, http://", printable(&scheme))
+            format!(
+                "`{}` URLs cannot be checked; it can begin with {}://",
+                printable(&scheme),
+                SCHEMES.join("://, ")
+            )
         }
         Some(_) => match Url::parse(text) {
             Ok(url) if url.host_str().is_none_or(str::is_empty) => "the url names no host".to_owned(),
@@ -304,7 +312,7 @@ fn http_url(text: &str) -> Result<(), String> {
         },
     };
     // What may hold a password is not shown again.
-    match mended_url(text, &SCHEMES).filter(|mended| !mended.contains('@')) {
+    match mended_url(text, SCHEMES).filter(|mended| !mended.contains('@')) {
         Some(mended) => Err(format!("{fault}; write it as \"{}\"", printable(&mended))),
         None => Err(fault),
     }

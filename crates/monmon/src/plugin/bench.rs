@@ -40,9 +40,9 @@ pub(crate) fn bench(args: &BenchArgs) -> Result<Exit, Trouble> {
     std::fs::write(&path, &bytes).map_err(Trouble::file(&path))?;
     let plugin = Host::new(options()).load_bytes(&bytes, false).map_err(refused)?;
     let written = Instant::now();
-    let instance = per_call(args.calls, || match plugin.instance(PluginLimits::default(), None) {
-        Ok(instance) => Ok(drop(instance)),
-        Err(fault) => Err(Trouble::new(format!("the plugin {fault}"))),
+    let instance = per_call(args.calls, || {
+        let made = plugin.instance(PluginLimits::default(), None);
+        made.map(drop).map_err(|fault| Trouble::new(format!("the plugin {fault}")))
     })?;
     let mut rows = Vec::new();
     for size in SIZES {
