@@ -83,7 +83,7 @@ fn every_bad_row_has_its_line() {
     let text = r#"http "sites" { checks-from "sites.csv" }"#;
     insta::assert_snapshot!(told(text, &loader), @r##"
     monmon::bad_csv: `sites.csv`, line 3: the check has no name
-    monmon::bad_csv: `sites.csv`, line 4: `ftp` URLs cannot be checked; it can begin with https://, http://
+    monmon::bad_csv: `sites.csv`, line 4: `ftp` URLs cannot be checked; it can begin with https://, http://, tcp://, tls://, dns://, ws://, wss://, ping://
     monmon::bad_csv: `sites.csv`, line 4: interval: the number `5` has no unit; write it as "5s"
     monmon::bad_csv: `sites.csv`, line 4: `FETCH` is none of the methods GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE
     monmon::bad_csv: `sites.csv`, line 4: the status `20` lies outside of 100-999
@@ -153,7 +153,7 @@ fn urls_in_a_list_are_mended() {
     monmon::bad_csv: `sites.csv`, line 5: the url is none: it has no scheme; write it as "http://localhost:8080/x"
     monmon::bad_csv: `sites.csv`, line 6: the url is none: it has no scheme; write it as "https://x"
     monmon::bad_csv: `sites.csv`, line 7: the url holds a space or a control character; write it as "http://x/a%20b"
-    monmon::bad_csv: `sites.csv`, line 8: `ftp` URLs cannot be checked; it can begin with https://, http://
+    monmon::bad_csv: `sites.csv`, line 8: `ftp` URLs cannot be checked; it can begin with https://, http://, tcp://, tls://, dns://, ws://, wss://, ping://
     monmon::bad_csv: `sites.csv`, line 9: the url is none: it has no scheme; write it as "http://x"
     monmon::bad_csv: `sites.csv`, line 10: the url is none: it has no scheme
     monmon::bad_csv: `sites.csv`, line 11: the url is none: empty host

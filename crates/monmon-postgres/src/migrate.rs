@@ -26,6 +26,7 @@ const MIGRATIONS: &[Migration] = migrations! {
     3 "views" "0003_views.sql"
     4 "uptime" "0004_uptime.sql"
     5 "metrics" "0005_metrics.sql"
+    6 "details" "0006_details.sql"
 };
 
 /// A migration that was applied by this call.

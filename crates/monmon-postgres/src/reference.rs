@@ -145,31 +145,39 @@ const BOOTS: &str = "INSERT INTO monmon_boot (id, prober_id, first_seen_at) \
     WHERE excluded.first_seen_at < monmon_boot.first_seen_at";
 
 const CHECKS: &str = "INSERT INTO monmon_check \
-        (id, definition_id, pipeline, source, name, method, url, interval_us, timeout_us, labels, defined_at) \
-    SELECT id, definition_id, pipeline, source, name, method, url, interval_us, timeout_us, labels::jsonb, defined_at \
+        (id, definition_id, pipeline, source, name, method, url, interval_us, timeout_us, labels, defined_at, \
+         schedule) \
+    SELECT id, definition_id, pipeline, source, name, method, url, interval_us, timeout_us, labels::jsonb, defined_at, \
+        schedule \
     FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[], \
-        $9::bigint[], $10::text[], $11::timestamptz[]) \
-        AS r(id, definition_id, pipeline, source, name, method, url, interval_us, timeout_us, labels, defined_at) \
+        $9::bigint[], $10::text[], $11::timestamptz[], $12::text[]) \
+        AS r(id, definition_id, pipeline, source, name, method, url, interval_us, timeout_us, labels, defined_at, \
+             schedule) \
     ON CONFLICT (id) DO UPDATE SET definition_id = excluded.definition_id, pipeline = excluded.pipeline, \
         source = excluded.source, name = excluded.name, method = excluded.method, url = excluded.url, \
         interval_us = excluded.interval_us, timeout_us = excluded.timeout_us, labels = excluded.labels, \
-        defined_at = excluded.defined_at \
+        defined_at = excluded.defined_at, schedule = excluded.schedule \
     WHERE excluded.defined_at >= monmon_check.defined_at AND excluded.definition_id <> monmon_check.definition_id";
 
 const DEFINITIONS: &str = "INSERT INTO monmon_check_definition \
-        (id, check_id, pipeline, source, name, method, url, interval_us, timeout_us, labels, first_seen_at) \
-    SELECT id, check_id, pipeline, source, name, method, url, interval_us, timeout_us, labels::jsonb, first_seen_at \
+        (id, check_id, pipeline, source, name, method, url, interval_us, timeout_us, labels, first_seen_at, \
+         schedule) \
+    SELECT id, check_id, pipeline, source, name, method, url, interval_us, timeout_us, labels::jsonb, first_seen_at, \
+        schedule \
     FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[], \
-        $9::bigint[], $10::text[], $11::timestamptz[]) \
-        AS r(id, check_id, pipeline, source, name, method, url, interval_us, timeout_us, labels, first_seen_at) \
+        $9::bigint[], $10::text[], $11::timestamptz[], $12::text[]) \
+        AS r(id, check_id, pipeline, source, name, method, url, interval_us, timeout_us, labels, first_seen_at, \
+             schedule) \
     ON CONFLICT (id) DO UPDATE SET first_seen_at = excluded.first_seen_at \
     WHERE excluded.first_seen_at < monmon_check_definition.first_seen_at";
 
 const TLS: &str = "INSERT INTO monmon_tls \
         (id, version, cipher, verified, certificate_subject, certificate_issuer, certificate_not_before, \
-         certificate_not_after) \
-    SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::boolean[], $5::text[], $6::text[], \
-        $7::timestamptz[], $8::timestamptz[]) \
+         certificate_not_after, certificate_sha256, chain) \
+    SELECT id, version, cipher, verified, subject, issuer, not_before, not_after, sha256, chain::jsonb \
+    FROM unnest($1::uuid[], $2::text[], $3::text[], $4::boolean[], $5::text[], $6::text[], $7::timestamptz[], \
+        $8::timestamptz[], $9::text[], $10::text[]) \
+        AS r(id, version, cipher, verified, subject, issuer, not_before, not_after, sha256, chain) \
     ON CONFLICT (id) DO NOTHING";
 
 /// The statements, in the order in which tables are always written.
@@ -228,6 +236,9 @@ impl Needed<'_> {
             array!(rows, |(_, _, certificate)| certificate.map(|certificate| certificate.issuer.clone())),
             array!(rows, |(_, _, certificate)| certificate.map(|certificate| certificate.not_before)),
             array!(rows, |(_, _, certificate)| certificate.map(|certificate| certificate.not_after)),
+            array!(rows, |(_, _, certificate)| certificate
+                .and_then(|certificate| certificate.sha256.clone())),
+            array!(rows, |(_, tls, _)| (!tls.chain.is_empty()).then(|| json!(tls.chain).to_string())),
         ]
     }
 }
@@ -246,5 +257,6 @@ fn check_arrays(rows: Vec<(Uuid, Uuid, &Check, Timestamp)>) -> Vec<Box<dyn ToSql
         array!(rows, |row| long(row.2.timeout_us)),
         array!(rows, |row| json!(row.2.labels).to_string()),
         array!(rows, |row| row.3),
+        array!(rows, |row| row.2.schedule.clone()),
     ]
 }

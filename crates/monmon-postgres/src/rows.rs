@@ -120,6 +120,8 @@ columns! {
         error_phase "error_phase" "text": Option<&'a str>,
         error_message "error_message" "text": Option<&'a str>,
         redirects "redirects" "jsonb": Option<String>,
+        body_wire_bytes "body_wire_bytes" "bigint": Option<i64>,
+        details "details" "jsonb": Option<String>,
     }
 }
 
@@ -197,6 +199,8 @@ impl<'a> MeasurementRows<'a> {
         self.error_message.put(row, said);
         let redirects = (!measurement.redirects.is_empty()).then(|| json(&measurement.redirects));
         self.redirects.put(row, redirects);
+        self.body_wire_bytes.put(row, measurement.body_wire_bytes.map(long));
+        self.details.put(row, measurement.details.as_ref().map(json));
     }
 }
 
@@ -246,6 +250,7 @@ pub(crate) fn misfit(measurement: &Measurement) -> Option<String> {
     }
     let check = &measurement.check;
     let counts = [measurement.seq, check.interval_us, check.timeout_us, measurement.body_bytes.unwrap_or(0)];
+    let counts = counts.into_iter().chain(measurement.body_wire_bytes);
     if let Some(count) = counts.into_iter().find(|count| i64::try_from(*count).is_err()) {
         return Some(format!("the number {count} is larger than {}", i64::MAX));
     }

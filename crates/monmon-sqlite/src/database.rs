@@ -34,6 +34,7 @@ const MIGRATIONS: &[Migration] = migrations! {
     2 "0002_views.sql"
     3 "0003_uptime.sql"
     4 "0004_metrics.sql"
+    5 "0005_details.sql"
 };
 
 /// When a commit is on the disk.

@@ -10,7 +10,7 @@ use rusqlite::{Connection, params};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::rows::{id_text, instant, long};
+use crate::rows::{id_text, instant, json_text, long};
 
 const PROBER: &str = "INSERT INTO monmon_prober (id, name, location, first_seen_at) VALUES (?1, ?2, ?3, ?4) \
     ON CONFLICT (id) DO UPDATE SET name = excluded.name, location = excluded.location, \
@@ -20,25 +20,25 @@ const BOOT: &str = "INSERT INTO monmon_boot (id, prober_id, first_seen_at) VALUE
     ON CONFLICT (id) DO UPDATE SET first_seen_at = min(monmon_boot.first_seen_at, excluded.first_seen_at)";
 
 const DEFINITION: &str = "INSERT INTO monmon_check_definition \
-        (id, check_id, pipeline, source, name, method, url, interval_us, timeout_us, labels, first_seen_at) \
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) \
+        (id, check_id, pipeline, source, name, method, url, interval_us, timeout_us, labels, first_seen_at, schedule) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) \
     ON CONFLICT (id) DO UPDATE SET \
         first_seen_at = min(monmon_check_definition.first_seen_at, excluded.first_seen_at)";
 
 const CHECK: &str = "INSERT INTO monmon_check \
-        (definition_id, id, pipeline, source, name, method, url, interval_us, timeout_us, labels, defined_at) \
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) \
+        (definition_id, id, pipeline, source, name, method, url, interval_us, timeout_us, labels, defined_at, schedule) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) \
     ON CONFLICT (id) DO UPDATE SET definition_id = excluded.definition_id, pipeline = excluded.pipeline, \
         source = excluded.source, name = excluded.name, method = excluded.method, url = excluded.url, \
         interval_us = excluded.interval_us, timeout_us = excluded.timeout_us, labels = excluded.labels, \
-        defined_at = excluded.defined_at \
+        defined_at = excluded.defined_at, schedule = excluded.schedule \
     WHERE excluded.defined_at >= monmon_check.defined_at \
       AND excluded.definition_id <> monmon_check.definition_id";
 
 const TLS: &str = "INSERT INTO monmon_tls \
         (id, version, cipher, verified, certificate_subject, certificate_issuer, certificate_not_before, \
-         certificate_not_after) \
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING";
+         certificate_not_after, certificate_sha256, chain) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT DO NOTHING";
 
 /// What the writer knows to be stored, or to be in the transaction that is open: it forgets all when that fails.
 #[derive(Default)]
@@ -130,6 +130,8 @@ impl Remembered {
             certificate.map(|certificate| &certificate.issuer),
             certificate.map(|certificate| instant(certificate.not_before)),
             certificate.map(|certificate| instant(certificate.not_after)),
+            certificate.and_then(|certificate| certificate.sha256.as_ref()),
+            (!tls.chain.is_empty()).then(|| json_text(&tls.chain)),
         ])?;
         self.tls.insert(check, (tls.clone(), id));
         Ok(id)
@@ -156,6 +158,7 @@ fn put_check(
         long(check.timeout_us),
         json!(check.labels).to_string(),
         instant(slot),
+        check.schedule,
     ])?;
     Ok(())
 }

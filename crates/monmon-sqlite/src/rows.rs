@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::reference::References;
 
 /// What is compared of two measurements with one id is all of these but the id, and the prober.
-pub(crate) const MEASUREMENT_COLUMNS: [&str; 30] = [
+pub(crate) const MEASUREMENT_COLUMNS: [&str; 32] = [
     "id",
     "check_id",
     "definition_id",
@@ -42,6 +42,8 @@ pub(crate) const MEASUREMENT_COLUMNS: [&str; 30] = [
     "error_phase",
     "error_message",
     "redirects",
+    "body_wire_bytes",
+    "details",
 ];
 
 static MEASUREMENT: LazyLock<String> = LazyLock::new(|| {
@@ -121,6 +123,8 @@ pub(crate) fn with_row<T>(
         error.map(|error| error.phase.as_str()),
         said,
         (!measurement.redirects.is_empty()).then(|| json_text(&measurement.redirects)),
+        measurement.body_wire_bytes.map(long),
+        measurement.details.as_ref().map(json_text),
     ])
 }
 
@@ -168,7 +172,13 @@ pub(crate) fn put_dead_letter(connection: &Connection, rejected: &Rejected) -> r
 pub(crate) fn misfit(measurement: &Measurement) -> Option<String> {
     let check = &measurement.check;
     let counts = [measurement.seq, check.interval_us, check.timeout_us, measurement.timings.total_us];
-    let more = measurement.timings.phases().into_iter().flatten().chain(measurement.body_bytes);
+    let more = measurement
+        .timings
+        .phases()
+        .into_iter()
+        .flatten()
+        .chain(measurement.body_bytes)
+        .chain(measurement.body_wire_bytes);
     let count = counts.into_iter().chain(more).find(|count| i64::try_from(*count).is_err())?;
     Some(format!("the number {count} is larger than {}", i64::MAX))
 }

@@ -16,10 +16,10 @@ fn migrating_twice_applies_once() {
     let rig = Rig::new();
     assert_eq!(
         migrate(&rig.path()).expect("made"),
-        ["0001_tables.sql", "0002_views.sql", "0003_uptime.sql", "0004_metrics.sql"]
+        ["0001_tables.sql", "0002_views.sql", "0003_uptime.sql", "0004_metrics.sql", "0005_details.sql"]
     );
     assert_eq!(migrate(&rig.path()).expect("there"), [""; 0]);
-    assert_eq!(rig.count("monmon_schema_version"), 4);
+    assert_eq!(rig.count("monmon_schema_version"), 5);
 }
 
 #[test]
@@ -43,10 +43,10 @@ fn a_new_file_is_made_by_many_at_once() {
         files.sort();
         assert_eq!(
             files,
-            ["0001_tables.sql", "0002_views.sql", "0003_uptime.sql", "0004_metrics.sql"],
+            ["0001_tables.sql", "0002_views.sql", "0003_uptime.sql", "0004_metrics.sql", "0005_details.sql"],
             "each is told once"
         );
-        assert_eq!(rig.count("monmon_schema_version"), 4);
+        assert_eq!(rig.count("monmon_schema_version"), 5);
     }
 }
 
@@ -60,7 +60,7 @@ fn a_new_file_that_another_process_keeps_locked_is_waited_for() {
         let migrating = scope.spawn(|| migrate(&rig.path()));
         std::thread::sleep(Duration::from_millis(1_500));
         other.execute_batch("COMMIT").expect("unlocked");
-        assert_eq!(migrating.join().expect("no panic").expect("waited for").len(), 4);
+        assert_eq!(migrating.join().expect("no panic").expect("waited for").len(), 5);
     });
 }
 
@@ -77,7 +77,10 @@ fn an_older_file_is_brought_up_to_date() {
     older.execute_batch("CREATE VIEW monmon_uptime_day AS SELECT 1 AS check_id").expect("the view");
     let reading = check_states(&rig.path(), jiff::Timestamp::UNIX_EPOCH).expect_err("older");
     assert_eq!(reading.kind(), StoreErrorKind::Schema);
-    assert_eq!(migrate(&rig.path()).expect("migrated"), ["0003_uptime.sql", "0004_metrics.sql"]);
+    assert_eq!(
+        migrate(&rig.path()).expect("migrated"),
+        ["0003_uptime.sql", "0004_metrics.sql", "0005_details.sql"]
+    );
     assert_eq!(rig.count("monmon_uptime_day WHERE coverage < 1"), 0);
 }
 
@@ -196,7 +199,7 @@ async fn files_that_cannot_be_a_store() {
         .expect("made");
     let cases = [
         ("text", "is not a SQLite database"),
-        ("newer", "was made by a newer monmon: its tables are of version 99, this one knows 4"),
+        ("newer", "was made by a newer monmon: its tables are of version 99, this one knows 5"),
         ("no/such/folder/db", "cannot be opened"),
         (".", "is a folder, not a database"),
         ("/dev/null", "is not a SQLite database"),

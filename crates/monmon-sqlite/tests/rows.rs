@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use monmon_model::{
-    Certificate, Failure, FailureKind, Hop, Match, MatchStatus, Measurement, Metric, Origin, Outcome, Phase,
-    Rejected, RejectedReason, Timings, Tls, wire,
+    Certificate, Failure, FailureKind, Hop, Match, MatchStatus, Measurement, Metric, Note, Origin, Outcome,
+    Phase, Rejected, RejectedReason, Timings, Tls, wire,
 };
 use monmon_stage::{Ack, Envelope, Feed, Place};
 use monmon_testkit::stages::measurement;
@@ -28,6 +28,11 @@ fn full() -> Measurement {
     full.remote_addr = Some("127.0.0.1:80".to_owned());
     full.body_bytes = Some(10_240);
     full.body_truncated = true;
+    full.body_wire_bytes = Some(3_000);
+    let details = full.details_mut();
+    details.maintenance = Some("patching".to_owned());
+    details.notes = vec![Note::LengthAndChunks];
+    Arc::make_mut(&mut full.check).schedule = Some("*/5 * * * * UTC".to_owned());
     full.timings = Timings {
         dns_us: Some(1),
         connect_us: Some(2),
@@ -51,9 +56,15 @@ fn full() -> Measurement {
             issuer: "CN=ca".to_owned(),
             not_before: "2026-10-01T00:00:00Z".parse().expect("a time"),
             not_after: "2026-12-30T00:00:00Z".parse().expect("a time"),
-            sha256: None,
+            sha256: Some("cd".repeat(32)),
         }),
-        chain: Vec::new(),
+        chain: vec![Certificate {
+            subject: "CN=ca".to_owned(),
+            issuer: "CN=root".to_owned(),
+            not_before: "2020-10-01T00:00:00Z".parse().expect("a time"),
+            not_after: "2030-12-30T00:00:00Z".parse().expect("a time"),
+            sha256: None,
+        }],
     });
     full.matches = vec![Match {
         name: "title".to_owned(),
@@ -148,6 +159,16 @@ async fn a_measurement_with_everything() {
         ["TLSv1.3", "null", "1", "CN=docs", "2026-12-30T00:00:00.000000Z", "title", "titles", "passed", "1"];
     assert_eq!(row[1..10], expected);
     assert_eq!(row[10], "{\"title\":\"Docs \u{2014} \\\"start\\\"\"}");
+
+    let query = "SELECT m.body_wire_bytes, m.details, t.certificate_sha256 = c.sha256, t.chain, k.schedule, \
+        d.schedule, c.subject, c.days_left IS NOT NULL FROM monmon_measurement AS m \
+        JOIN monmon_tls AS t ON t.id = m.tls_id JOIN monmon_check AS k ON k.id = m.check_id \
+        JOIN monmon_check_definition AS d ON d.id = m.definition_id \
+        JOIN monmon_certificate AS c ON c.measurement_id = m.id";
+    let row = only(&rig, query);
+    assert_eq!(row[..3], ["3000", r#"{"maintenance":"patching","notes":["length_and_chunks"]}"#, "1"]);
+    assert!(row[3].starts_with(r#"[{"subject":"CN=ca","issuer":"CN=root""#), "{}", row[3]);
+    assert_eq!(row[4..], ["*/5 * * * * UTC", "*/5 * * * * UTC", "CN=docs", "1"]);
 
     let query = "SELECT stage, matcher, metric, value, unit FROM monmon_metric";
     assert_eq!(only(&rig, query), ["titles", "title", "price", "12.5", "EUR"]);

@@ -24,6 +24,9 @@ async fn a_measurement_is_stored_with_all_that_belongs_to_it() {
         remote_addr: None,
         timings: Timings { total_us: 900, ..Timings::default() },
     }];
+    up.body_wire_bytes = Some(3_000);
+    up.details_mut().maintenance = Some("patching".to_owned());
+    Arc::make_mut(&mut up.check).schedule = Some("*/5 * * * * UTC".to_owned());
     let bad = down(&check, 2, noon() + Duration::from_secs(60));
     store(&place, vec![bad.clone(), up.clone()]).await;
     let row = place
@@ -57,6 +60,28 @@ async fn a_measurement_is_stored_with_all_that_belongs_to_it() {
     assert_eq!((row.get::<_, i64>(18), row.get::<_, &str>(19)), (60_000_000, "docs"));
     assert_eq!((row.get::<_, &str>(20), row.get::<_, &str>(21)), ("title", "passed"));
     assert_eq!(row.get::<_, &str>(22), "Docs \u{2014} \"start\"");
+    let row = place
+        .client
+        .query_one(
+            "SELECT m.body_wire_bytes, m.details->>'maintenance', t.chain->0->>'issuer', d.schedule, c.sha256, c.subject,
+                    c.days_left = c.days_left
+             FROM monmon_measurement m JOIN monmon_tls t ON t.id = m.tls_id
+             JOIN monmon_check_definition d ON d.id = m.definition_id
+             JOIN monmon_certificate c ON c.measurement_id = m.id WHERE m.id = $1",
+            &[&up.id],
+        )
+        .await
+        .expect("one row");
+    assert_eq!(row.get::<_, i64>(0), 3_000);
+    assert_eq!(
+        [1, 2, 3].map(|at| row.get::<_, String>(at)),
+        ["patching", "CN=Example Root", "*/5 * * * * UTC"]
+    );
+    assert_eq!(
+        [4, 5].map(|at| row.get::<_, String>(at)),
+        ["cd".repeat(32), "CN=docs.example.org".to_owned()]
+    );
+    assert!(row.get::<_, bool>(6));
     let metric = place
         .client
         .query_one(

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use monmon_model::{Hop, Measurement, Metric, Prober, Timings, wire};
+use monmon_model::{Hop, Measurement, Metric, Note, Prober, Timings, wire};
 use monmon_stage::{Envelope, Feed, Place};
 use uuid::Uuid;
 
@@ -31,6 +31,9 @@ fn full() -> Measurement {
         remote_addr: None,
         timings: Timings { total_us: 900, ..Timings::default() },
     }];
+    full.body_wire_bytes = Some(77);
+    full.details_mut().evidence = Some("\u{fffd}<title>\u{2028}".to_owned());
+    full.details_mut().notes = vec![Note::LengthAndChunks];
     full.miss("status", "status 404 \u{fffd} is not in 200-299".to_owned());
     full
 }

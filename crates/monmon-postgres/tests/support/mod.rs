@@ -110,6 +110,7 @@ pub(crate) fn check(name: &str, interval_us: u64) -> Arc<Check> {
         source: "sites".to_owned(),
         method: "GET".to_owned(),
         url: format!("https://{name}.example.org/"),
+        schedule: None,
         interval_us,
         timeout_us: 10_000_000,
         labels: BTreeMap::from([("team".to_owned(), "docs".to_owned())]),
@@ -197,9 +198,15 @@ pub(crate) fn tls_facts() -> Tls {
             issuer: "CN=Example CA".to_owned(),
             not_before: "2026-10-01T00:00:00Z".parse().expect("a time"),
             not_after: "2026-12-30T00:00:00Z".parse().expect("a time"),
-            sha256: None,
+            sha256: Some("cd".repeat(32)),
         }),
-        chain: Vec::new(),
+        chain: vec![Certificate {
+            subject: "CN=Example CA".to_owned(),
+            issuer: "CN=Example Root".to_owned(),
+            not_before: "2020-10-01T00:00:00Z".parse().expect("a time"),
+            not_after: "2030-12-30T00:00:00Z".parse().expect("a time"),
+            sha256: None,
+        }],
     }
 }
 

@@ -123,7 +123,7 @@ behaviours! {
     SpaceBeforeColon "space-before-colon" "http" down("http_parse", "wait");
     NulInHeader "nul-in-header" "http" down("http_parse", "wait");
     HighByteInHeader "high-byte-in-header" "http" Expected::Up;
-    Headers101 "headers-101" "http" down("too_many_headers", "wait");
+    Headers257 "headers-257" "http" down("too_many_headers", "wait");
     /// Headers of 8 KiB each, without end.
     EndlessHeaders "endless-headers" "http" down("head_too_large", "wait");
     EndlessHeaderValue "endless-header-value" "http" down("head_too_large", "wait");

@@ -66,8 +66,8 @@ fn head_fault(behaviour: Behaviour) -> Option<Bytes> {
             let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nx-high: ");
             Bytes::from([head.as_bytes(), b"\xFF\xFE\r\n\r\n", &page].concat())
         }
-        Behaviour::Headers101 => {
-            let lines: String = (0..100).map(|n| format!("x-{n}: {n}\r\n")).collect();
+        Behaviour::Headers257 => {
+            let lines: String = (0..256).map(|n| format!("x-{n}: {n}\r\n")).collect();
             with_headers(&lines, &page)
         }
         Behaviour::Only100 => Bytes::from_static(b"HTTP/1.1 100 Continue\r\n\r\n"),
