@@ -2,47 +2,20 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says by a panic what went wrong")]
 
+mod common;
+
 use std::net::TcpListener;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use common::{decoded, started, started_at, told};
 use jiff::{SignedDuration, Timestamp};
-use monmon_http::SOURCE;
 use monmon_model::{FailureKind, Measurement, Outcome};
-use monmon_stage::{
-    Clock, DecodeContext, Emitter, Inlet, Item, Mode, OpenStage, ProberIdentity, StageContext, StageCounters,
-    StageSpec, SystemClock, SystemWorld, inlet,
-};
-use monmon_syntax::{MemoryLoader, Problems, SourceFile, SourceMap, parse, read};
+use monmon_stage::{Clock, Mode, SystemClock};
+use monmon_syntax::MemoryLoader;
 use monmon_testkit::{Answer, Behaviour, HostileSite, Site};
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-
-fn decoded(text: &str, loader: &MemoryLoader) -> (Box<dyn StageSpec>, Problems) {
-    let mut sources = SourceMap::new();
-    let file = sources.add(SourceFile::new("test.kdl", text));
-    let mut problems = Problems::new();
-    let document = parse(file, text, &mut problems).expect("the tests write KDL");
-    let node = read(&document.nodes()[0], file, SOURCE.spec, &mut problems);
-    let context = DecodeContext {
-        pipeline: "tests",
-        stage: "sites",
-        sources: &sources,
-        folder: Path::new("."),
-        loader,
-    };
-    let spec = (SOURCE.decode)(&node, &context, &mut problems);
-    (spec, problems)
-}
-
-fn told(text: &str, loader: &MemoryLoader) -> String {
-    let (_, problems) = decoded(text, loader);
-    let lines = problems.iter().map(|problem| format!("{}: {}", problem.code.as_str(), problem.message));
-    lines.collect::<Vec<_>>().join("\n")
-}
 
 #[test]
 fn mistakes_in_checks_are_told_in_one_go() {
@@ -228,70 +201,6 @@ fn a_list_may_be_long_and_has_its_bounds() {
 #[test]
 fn a_source_without_checks_is_a_mistake() {
     insta::assert_snapshot!(told(r#"http "sites""#, &MemoryLoader::new()), @"monmon::missing_node: the source has nothing to check");
-}
-
-struct Running {
-    task: JoinHandle<Result<(), monmon_stage::StageError>>,
-    inlet: Inlet,
-    stop: CancellationToken,
-    counters: Arc<StageCounters>,
-}
-
-async fn started(text: &str, mode: Mode, grace: Duration, capacity: usize) -> Running {
-    started_at(text, mode, grace, capacity, Arc::new(SystemClock)).await
-}
-
-async fn started_at(
-    text: &str,
-    mode: Mode,
-    grace: Duration,
-    capacity: usize,
-    clock: Arc<dyn Clock>,
-) -> Running {
-    let (spec, problems) = decoded(text, &MemoryLoader::new());
-    assert!(!problems.has_errors(), "{:?}", problems.iter().collect::<Vec<_>>());
-    let (stop, counters) = (CancellationToken::new(), Arc::new(StageCounters::default()));
-    let context = StageContext {
-        pipeline: "tests".into(),
-        stage: "sites".into(),
-        mode,
-        stop: stop.clone(),
-        world: Arc::new(SystemWorld),
-        clock,
-        prober: ProberIdentity { id: Uuid::from_u128(7), name: "here".to_owned(), location: None },
-        keep_pages: true,
-        fail_fast: false,
-        grace,
-        counters: Arc::clone(&counters),
-    };
-    let (outlet, inlet) = inlet(capacity, true);
-    let OpenStage::Source(source) = spec.open(context).await.unwrap() else { panic!("http is a source") };
-    #[expect(clippy::disallowed_methods, reason = "the test awaits it")]
-    let task = tokio::spawn(source.run(Emitter::new(vec![outlet])));
-    Running { task, inlet, stop, counters }
-}
-
-impl Running {
-    /// Takes at least so many measurements, then all until the end, delivering each.
-    async fn take(&mut self, at_least: usize) -> Vec<Measurement> {
-        let mut taken = Vec::new();
-        while taken.len() < at_least {
-            let Some(batch) = self.inlet.recv().await else { break };
-            for envelope in batch {
-                if let Item::Measurement(measured) = envelope.item {
-                    taken.push(*measured.measurement);
-                }
-                envelope.ack.deliver();
-            }
-        }
-        taken
-    }
-
-    async fn end(mut self) -> (Vec<Measurement>, monmon_stage::Counts) {
-        let rest = self.take(usize::MAX).await;
-        self.task.await.unwrap().unwrap();
-        (rest, self.counters.counts())
-    }
 }
 
 /// Contiguous numbers, and for each check every slot once from the first to the last.

@@ -36,6 +36,8 @@ pub enum Validity {
     Over,
     /// Begins in 2999.
     NotYet,
+    /// Ends in so many days from now.
+    Days(u8),
 }
 
 /// A certificate with the chain that leads to its authority, and its key.
@@ -227,6 +229,12 @@ fn leaf_params(
         Validity::NotYet => {
             params.not_before = date_time_ymd(2999, 1, 1);
             params.not_after = date_time_ymd(3000, 1, 1);
+        }
+        Validity::Days(days) => {
+            let end = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24 * i64::from(days) + 12);
+            let end = end.to_zoned(jiff::tz::TimeZone::UTC).date();
+            let part = |number: i8| number.unsigned_abs();
+            params.not_after = date_time_ymd(i32::from(end.year()), part(end.month()), part(end.day()));
         }
     }
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];

@@ -47,7 +47,7 @@ impl Cron {
                 .lines()
                 .rfind(|line| !line.trim().is_empty())
                 .unwrap_or_default()
-                .trim()
+                .trim_matches(['^', ' '])
                 .to_owned()
         })?;
         let cron = Cron { text: text.into(), crontab: Arc::new(crontab) };

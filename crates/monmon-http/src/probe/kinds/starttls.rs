@@ -84,9 +84,10 @@ impl StartTls {
                       xmlns:stream='http://etherx.jabber.org/streams'>",
                 )
                 .await?;
-                talk.element("urn:ietf:params:xml:ns:xmpp-tls").await?;
+                let ends = ["</stream:features>", "</stream:stream>"];
+                talk.element("urn:ietf:params:xml:ns:xmpp-tls", &ends).await?;
                 talk.say(b"<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>").await?;
-                talk.element("<proceed").await?;
+                talk.element("<proceed", &["<proceed", "<failure", "</stream:stream>"]).await?;
             }
             StartTls::Ldap => {
                 talk.say(LDAP_REQUEST).await?;
@@ -186,22 +187,15 @@ impl Talk {
         }
     }
 
-    /// XML up to this text and the end of the element that it stands in.
-    async fn element(&mut self, wanted: &str) -> Result<(), Failure> {
+    /// XML up to one of these ends, which has to hold what is wanted.
+    async fn element(&mut self, wanted: &str, ends: &[&str]) -> Result<(), Failure> {
         let from = self.said.len();
+        let holds = |said: &[u8], text: &str| said.windows(text.len()).any(|part| part == text.as_bytes());
         loop {
             let byte = self.byte().await?;
             let said = &self.said[from..];
-            if byte == b'>' {
-                if said.windows(wanted.len()).any(|part| part == wanted.as_bytes()) {
-                    return Ok(());
-                }
-                if [b"</stream:features>".as_slice(), b"<failure", b"</stream:stream>"]
-                    .iter()
-                    .any(|end| said.windows(end.len()).any(|part| part == *end))
-                {
-                    return Err(refused("does not offer TLS"));
-                }
+            if byte == b'>' && ends.iter().any(|end| holds(said, end)) {
+                return if holds(said, wanted) { Ok(()) } else { Err(refused("does not offer TLS")) };
             }
         }
     }

@@ -74,7 +74,9 @@ impl WebSocket {
     async fn shake(&self, io: Io) -> Result<Shaken, Failure> {
         let asked = self.request.http1(&More::default(), None);
         let mut request = Request::new(());
-        *request.uri_mut() = self.request.url.as_str().parse().map_err(|error| {
+        // The library wants its own scheme: ws for http, wss for https.
+        let url = format!("ws{}", self.request.url.as_str().trim_start_matches("http"));
+        *request.uri_mut() = url.parse().map_err(|error| {
             Failure::new(FailureKind::Internal, Phase::Start, format!("the URL cannot be sent: {error}"))
         })?;
         *request.headers_mut() = asked.headers().clone();
