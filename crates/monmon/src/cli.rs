@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::plugin::{self, PluginCommand};
+use crate::probe::{self, ProbeArgs};
 use crate::{Exit, db, plugins, run, status, validate};
 
 /// Checks websites on a schedule and keeps every measurement.
@@ -23,6 +24,9 @@ enum Command {
     /// Run pipelines until stopped: the first SIGINT or SIGTERM drains, a second one stops at once
     #[command(after_help = Exit::HELP)]
     Run(RunArgs),
+    /// Check something once, now, and show where the time went; the exit code tells the outcome
+    #[command(after_help = Exit::HELP)]
+    Probe(Box<ProbeArgs>),
     /// Read pipeline files and report everything that is wrong with them; touches no server
     #[command(after_help = Exit::HELP)]
     Validate(ValidateArgs),
@@ -151,6 +155,7 @@ impl Cli {
         plugins::set_up();
         match self.command {
             Command::Run(args) => run::run(&args).await,
+            Command::Probe(args) => probe::probe(&args).await,
             Command::Validate(args) => validate::validate(&args),
             Command::Db(DbCommand::Migrate(args)) => db::migrate(&args).await,
             Command::Status(args) => status::status(&args).await,

@@ -10,6 +10,7 @@ mod front;
 mod logs;
 mod plugin;
 mod plugins;
+mod probe;
 mod prober;
 mod progress;
 mod run;
