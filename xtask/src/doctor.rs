@@ -187,10 +187,45 @@ static NEEDS: &[Need] = &[
     },
     Need {
         what: "nginx",
-        why: "the web server of the demo",
-        whom: For::Demo,
+        why: "a web server of the tests and the demo",
+        whom: For::Tests,
         present: |_| runs("nginx", &["-v"]) || Path::new("/usr/sbin/nginx").exists(),
         remedy: Remedy::Package("nginx"),
+    },
+    Need {
+        what: "Apache",
+        why: "a web server of the tests",
+        whom: For::Tests,
+        present: |_| Path::new("/usr/sbin/apache2").exists(),
+        remedy: Remedy::Package("apache2-bin"),
+    },
+    Need {
+        what: "tinyproxy",
+        why: "an HTTP proxy of the tests",
+        whom: For::Tests,
+        present: |_| Path::new("/usr/bin/tinyproxy").exists(),
+        remedy: Remedy::Package("tinyproxy-bin"),
+    },
+    Need {
+        what: "microsocks",
+        why: "a SOCKS proxy of the tests",
+        whom: For::Tests,
+        present: |_| Path::new("/usr/bin/microsocks").exists(),
+        remedy: Remedy::Package("microsocks"),
+    },
+    Need {
+        what: "dnsmasq",
+        why: "a name server of the tests",
+        whom: For::Tests,
+        present: |_| Path::new("/usr/sbin/dnsmasq").exists(),
+        remedy: Remedy::Package("dnsmasq-base"),
+    },
+    Need {
+        what: "unbound",
+        why: "a name server of the tests",
+        whom: For::Tests,
+        present: |_| Path::new("/usr/sbin/unbound").exists(),
+        remedy: Remedy::Package("unbound"),
     },
 ];
 

@@ -121,7 +121,13 @@ impl Proxy {
         let status = response.status().as_u16();
         if !response.status().is_success() {
             let message = format!("answers {status} for {authority}");
+            // tinyproxy's way of saying that it could not connect.
+            let unable = response
+                .extensions()
+                .get::<hyper::ext::ReasonPhrase>()
+                .is_some_and(|reason| reason.as_bytes().eq_ignore_ascii_case(b"Unable to connect"));
             let kind = match status {
+                500 if unable => FailureKind::ConnectUnreachable,
                 504 => FailureKind::ConnectTimeout,
                 502 | 503 => FailureKind::ConnectUnreachable,
                 _ => FailureKind::ProxyFailed,
