@@ -36,6 +36,38 @@ fn every_option_is_explained() {
     CATALOGUE.kinds.iter().for_each(|kind| check(kind.spec));
 }
 
+const CHECKS: &str = include_str!("../docs/checks.md");
+
+#[test]
+fn every_failure_has_its_line_in_the_page_about_checks() {
+    for kind in FailureKind::ALL {
+        assert!(CHECKS.contains(&format!("`{}`", kind.as_str())), "{} is missing", kind.as_str());
+    }
+}
+
+/// What is shown to people is what the language takes.
+#[test]
+fn the_examples_of_the_page_about_checks_are_sound() {
+    let mut examples = 0;
+    for block in CHECKS.split("```kdl\n").skip(1) {
+        let block = block.split("```").next().expect("a block has an end");
+        let inner = if block.starts_with("http ") {
+            block.to_owned()
+        } else {
+            format!("http \"sites\" {{\n{block}}}")
+        };
+        let text = format!(
+            "pipeline \"docs\"\nsources {{\n{inner}\n}}\nsinks {{ stdout \"out\" from=\"sites\" }}\n"
+        );
+        let loader = monmon_syntax::MemoryLoader::new().with("docs.kdl", text.as_bytes());
+        let front = monmon::front(std::path::Path::new("docs.kdl"), &loader);
+        let told: Vec<&str> = front.problems.iter().map(|problem| problem.message.as_str()).collect();
+        assert!(front.plan.is_some() && told.is_empty(), "{told:?} in {text}");
+        examples += 1;
+    }
+    assert_eq!(examples, 2);
+}
+
 fn reference() -> String {
     let mut text = String::from(
         "# Pipelines: the reference\n\nMade from the tables that monmon itself decodes by; the README has the tour. Any option may \

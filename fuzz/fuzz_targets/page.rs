@@ -71,6 +71,7 @@ fn measurement() -> Measurement {
         source: "sites".into(),
         method: "GET".into(),
         url: "http://127.0.0.1/".into(),
+        schedule: None,
         interval_us: 1_000_000,
         timeout_us: 1_000_000,
         labels: Default::default(),

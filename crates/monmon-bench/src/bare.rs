@@ -1,16 +1,27 @@
 //! The floor: what a check costs if it is nothing but a socket. A new TCP connection, a request, a page read to its
 //! end, one regex over it; no timings, no schedule to speak of, no measurement.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use clap::Args;
 use fancy_regex::Regex;
+use rustls::client::Resumption;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
     task::JoinSet,
     time::{Instant, sleep_until},
 };
+use tokio_rustls::TlsConnector;
 
 /// Checks in flight when the loop goes as fast as it can.
 const SATURATED_IN_FLIGHT: u32 = 64;
@@ -26,6 +37,9 @@ pub(crate) struct Options {
     /// How often each check is made; as fast as it goes if not given
     #[arg(long, value_parser = crate::duration)]
     interval: Option<Duration>,
+    /// Over TLS, with the certificates that this authority signed
+    #[arg(long)]
+    ca: Option<PathBuf>,
     #[arg(long = "for", value_parser = crate::duration)]
     length: Duration,
 }
@@ -33,7 +47,8 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> io::Result<String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let regex = Regex::new(crate::checks::PATTERN).map_err(io::Error::other)?;
-    let target = Arc::new(Target { site: options.site, regex });
+    let tls = options.ca.as_deref().map(connector).transpose()?;
+    let target = Arc::new(Target { site: options.site, regex, tls });
     match options.interval {
         Some(interval) => runtime.block_on(paced(options, interval, &target))?,
         None => runtime.block_on(saturated(options, &target))?,
@@ -44,6 +59,23 @@ pub(crate) fn run(options: &Options) -> io::Result<String> {
 struct Target {
     site: SocketAddr,
     regex: Regex,
+    tls: Option<TlsConnector>,
+}
+
+/// As a check wants it: every handshake a whole one.
+fn connector(ca: &Path) -> io::Result<TlsConnector> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(ca).map_err(io::Error::other)? {
+        roots.add(certificate.map_err(io::Error::other)?).map_err(io::Error::other)?;
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 /// Check `n` of `checks` is due `n / checks` of an interval after the start, and every interval from then on.
@@ -96,7 +128,17 @@ async fn drain(mut tasks: JoinSet<io::Result<()>>) -> io::Result<()> {
 
 impl Target {
     async fn check(&self, number: u32) -> io::Result<()> {
-        let mut stream = TcpStream::connect(self.site).await?;
+        let stream = TcpStream::connect(self.site).await?;
+        match &self.tls {
+            Some(tls) => {
+                self.ask(tls.connect(ServerName::IpAddress(self.site.ip().into()), stream).await?, number)
+                    .await
+            }
+            None => self.ask(stream, number).await,
+        }
+    }
+
+    async fn ask(&self, mut stream: impl AsyncRead + AsyncWrite + Unpin, number: u32) -> io::Result<()> {
         let request =
             format!("GET /page/{number} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", self.site);
         stream.write_all(request.as_bytes()).await?;

@@ -3,7 +3,6 @@
 use std::{
     fmt::Write as _,
     fs, io,
-    net::SocketAddr,
     path::Path,
     process::{Command, Stdio},
     thread,
@@ -40,6 +39,9 @@ pub(crate) struct Shape {
     /// How long figures are taken
     #[arg(long = "for", default_value = "60s", value_parser = crate::duration)]
     length: Duration,
+    /// Over TLS, a whole handshake for each check; the bare loop with rustls
+    #[arg(long)]
+    tls: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -73,11 +75,14 @@ pub(crate) fn beside(shape: &Shape, monmon: &Path, sink: Sink) -> io::Result<Str
 /// The bare loop: paced at an interval, or as fast as it goes.
 fn bare(shape: &Shape, folder: &Path, interval: Option<Duration>) -> io::Result<Figures> {
     let name = if interval.is_some() { "bare loop, paced" } else { "bare loop, saturated" };
-    let site = SiteProcess::start(folder, name)?;
+    let site = SiteProcess::start(folder, name, shape.tls)?;
     let mut command = myself()?;
     let length = format!("{}ms", (WARM_UP + shape.length + RUN_OUT).as_millis());
     command.arg("bare").args(["--site", &site.addr.to_string(), "--checks", &shape.checks.to_string()]);
     command.args(["--for", &length]).stdout(Stdio::null());
+    if let Some(ca) = &site.ca {
+        command.arg("--ca").arg(ca);
+    }
     if let Some(interval) = interval {
         command.args(["--interval", &format!("{}ms", interval.as_millis())]);
     }
@@ -85,9 +90,9 @@ fn bare(shape: &Shape, folder: &Path, interval: Option<Duration>) -> io::Result<
 }
 
 fn program(shape: &Shape, folder: &Path, monmon: &Path, sink: Sink) -> io::Result<Figures> {
-    let site = SiteProcess::start(folder, "monmon")?;
+    let site = SiteProcess::start(folder, "monmon", shape.tls)?;
     let pipeline = folder.join("bench.kdl");
-    fs::write(&pipeline, pipeline_text(shape, site.addr, sink))?;
+    fs::write(&pipeline, pipeline_text(shape, &site, sink))?;
     let length = format!("{}s", (WARM_UP + shape.length + RUN_OUT).as_secs());
     let mut command = Command::new(monmon);
     command.arg("run").arg(&pipeline).args(["--for", &length, "--log-level", "warn", "--state-dir"]);
@@ -127,10 +132,12 @@ fn figures(
     if !status.success() {
         return Err(io::Error::other(format!("{name} ended badly: {status}")));
     }
+    let ready = waited;
     let schedule = interval.map(|interval| (shape.checks, interval));
     Ok(Figures {
         name: name.to_owned(),
         length: shape.length,
+        ready,
         cpu: after.cpu - before.cpu,
         site_cpu: site_after.cpu - site_before.cpu,
         rss_kib: after.rss_kib,
@@ -139,12 +146,16 @@ fn figures(
     })
 }
 
-fn pipeline_text(shape: &Shape, site: SocketAddr, sink: Sink) -> String {
+fn pipeline_text(shape: &Shape, site: &SiteProcess, sink: Sink) -> String {
     let interval = format!("{}ms", shape.interval.as_millis());
     let mut text =
         format!("pipeline \"bench\"\n\nsources {{\n    http \"sites\" interval=\"{interval}\" {{\n");
+    let scheme = if site.ca.is_some() { "https" } else { "http" };
+    if let Some(ca) = &site.ca {
+        writeln!(text, "        tls ca=\"{}\"", ca.display()).expect("a String takes every byte");
+    }
     for check in 0..shape.checks {
-        writeln!(text, "        check \"c{check}\" \"http://{site}/page/{check}\"")
+        writeln!(text, "        check \"c{check}\" \"{scheme}://{}/page/{check}\"", site.addr)
             .expect("a String takes every byte");
     }
     text.push_str("    }\n}\n\ntransforms {\n    regex \"titles\" from=\"sites\" {\n");

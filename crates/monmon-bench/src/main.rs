@@ -40,7 +40,7 @@ enum Bench {
     },
     /// The site that is checked, as a process of its own
     #[command(hide = true)]
-    Site { access_log: PathBuf },
+    Site(site::Options),
     /// The bare loop, as a process of its own
     #[command(hide = true)]
     Bare(bare::Options),
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     let done = match CommandLine::parse().bench {
         Bench::Floor(shape) => checks::floor(&shape),
         Bench::Http { shape, monmon, sink } => checks::beside(&shape, &monmon, sink),
-        Bench::Site { access_log } => site::serve(access_log),
+        Bench::Site(options) => site::serve(options),
         Bench::Bare(options) => bare::run(&options),
     };
     match done {

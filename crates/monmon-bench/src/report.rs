@@ -10,6 +10,8 @@ use crate::arrivals::Arrivals;
 pub(crate) struct Figures {
     pub(crate) name: String,
     pub(crate) length: Duration,
+    /// Until the first check.
+    pub(crate) ready: Duration,
     pub(crate) cpu: Duration,
     pub(crate) site_cpu: Duration,
     pub(crate) rss_kib: u64,
@@ -47,6 +49,7 @@ pub(crate) fn table(all: &[Figures]) -> String {
         Some(spacing) => spacing.missed.to_string(),
         None => "-".to_owned(),
     });
+    row(&mut table, all, "first check after, s", |f| format!("{:.2}", f.ready.as_secs_f64()));
     row(&mut table, all, "pages not read to the end", |f| f.arrivals.cut.to_string());
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);

@@ -7,7 +7,9 @@ use std::{
     process::Stdio,
 };
 
-use monmon_testkit::{Site, SiteOptions};
+use monmon_testkit::{Identity, Site, SiteOptions, Tls};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 
 use crate::process::Measured;
 
@@ -16,28 +18,59 @@ pub(crate) struct SiteProcess {
     pub(crate) process: Measured,
     pub(crate) addr: SocketAddr,
     pub(crate) access_log: PathBuf,
+    /// Of the authority that signed its certificate, where it speaks TLS.
+    pub(crate) ca: Option<PathBuf>,
 }
 
 impl SiteProcess {
-    pub(crate) fn start(folder: &Path, name: &str) -> io::Result<SiteProcess> {
+    pub(crate) fn start(folder: &Path, name: &str, tls: bool) -> io::Result<SiteProcess> {
         let access_log = folder.join(format!("{name}.jsonl"));
         let mut command = crate::process::myself()?;
+        let mut ca = None;
+        if tls {
+            let files = Tls::new("the benchmark's authority")?.write(&folder.join("tls"), "bench")?;
+            command.arg("site").arg("--certificate").arg(&files.server_certificate);
+            command.arg("--key").arg(&files.server_key);
+            ca = Some(files.ca);
+        } else {
+            command.arg("site");
+        }
         // It ends when its standard input does, so also when this program is killed.
-        command.arg("site").arg(&access_log).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.arg(&access_log).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = Measured::start(&mut command)?;
         let mut line = String::new();
         let out = process.stdout().ok_or(io::ErrorKind::BrokenPipe)?;
         BufReader::new(out).read_line(&mut line)?;
         let addr = line.trim().parse().map_err(io::Error::other)?;
-        Ok(SiteProcess { process, addr, access_log })
+        Ok(SiteProcess { process, addr, access_log, ca })
     }
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    access_log: PathBuf,
+    #[arg(long, requires = "key")]
+    certificate: Option<PathBuf>,
+    #[arg(long)]
+    key: Option<PathBuf>,
 }
 
 /// The body of that process.
 #[expect(clippy::print_stdout, reason = "tells its parent where it listens")]
-pub(crate) fn serve(access_log: PathBuf) -> io::Result<String> {
-    let options =
-        SiteOptions { access_log: Some(access_log), hits_max: 0, demo: true, ..SiteOptions::default() };
+pub(crate) fn serve(options: Options) -> io::Result<String> {
+    let tls = match (&options.certificate, &options.key) {
+        (Some(certificate), Some(key)) => {
+            let certificate_pem = std::fs::read_to_string(certificate)?;
+            let chain = CertificateDer::pem_slice_iter(certificate_pem.as_bytes())
+                .collect::<Result<_, _>>()
+                .map_err(io::Error::other)?;
+            let identity = Identity { chain, certificate_pem, key_pem: std::fs::read_to_string(key)? };
+            Some(identity.server_config()?)
+        }
+        _ => None,
+    };
+    let access_log = Some(options.access_log);
+    let options = SiteOptions { access_log, tls, hits_max: 0, demo: true, ..SiteOptions::default() };
     let site = Site::with(options)?;
     println!("{}", site.addr());
     io::stdin().read_to_end(&mut Vec::new())?;

@@ -1,6 +1,6 @@
 //! The http source: checks on a slot schedule, measured phase by phase.
 //!
-//! - [`schedule`]: when a check is due. Pure; the same arithmetic tells afterwards what should have been measured.
+//! - `schedule`: when a check is due. Pure; the same arithmetic tells afterwards what should have been measured.
 //! - `probe`: one check, once.
 //! - `source`: how checks are written, and the thread that carries them out.
 //! - `demo`: a few pages to try it on.

@@ -214,12 +214,6 @@ pub enum Note {
     UnknownTransferCoding,
     /// The body has an encoding that is not decoded; matchers see nothing of it.
     UnknownContentCoding,
-    /// The server reset the stream with NO_ERROR before its end.
-    EndedByReset,
-    /// The connection was there from an earlier measurement: no dns, connect and tls phases.
-    ReusedConnection,
-    /// A connection from an earlier measurement had been closed, and the request was sent again over a new one.
-    ReconnectedOnce,
     /// A redirect leads where the check does not follow.
     RedirectNotFollowed,
     /// One that this version does not know.

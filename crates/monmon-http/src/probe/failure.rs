@@ -65,6 +65,10 @@ fn io_kind(error: &io::Error, phase: Phase) -> FailureKind {
 
 /// The text without `(os error 111)`, which says nothing to a reader.
 fn without_code(error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::UnexpectedEof && error.raw_os_error().is_none() {
+        // Whoever reports it points to a manual of its own.
+        return "the connection was closed in the middle".to_owned();
+    }
     let mut text = error.to_string();
     if let Some(at) = text.find(" (os error") {
         text.truncate(at);
