@@ -27,6 +27,8 @@ const WARM_UP: Duration = Duration::from_secs(4);
 const RUN_OUT: Duration = Duration::from_secs(2);
 /// How long a prober may take until its first check.
 const START_MAX: Duration = Duration::from_secs(30);
+/// More checks than this come from a list: a pipeline file has its bounds.
+const IN_PLACE_MAX: u32 = 10_000;
 const LOOK: Duration = Duration::from_millis(20);
 
 /// How many checks, how often, how long.
@@ -42,6 +44,9 @@ pub(crate) struct Shape {
     /// Over TLS, a whole handshake for each check; the bare loop with rustls
     #[arg(long)]
     tls: bool,
+    /// Beside checks of everything that a site should not do, every 5 s; the figures are those of the healthy ones
+    #[arg(long)]
+    hostile: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -75,7 +80,7 @@ pub(crate) fn beside(shape: &Shape, monmon: &Path, sink: Sink) -> io::Result<Str
 /// The bare loop: paced at an interval, or as fast as it goes.
 fn bare(shape: &Shape, folder: &Path, interval: Option<Duration>) -> io::Result<Figures> {
     let name = if interval.is_some() { "bare loop, paced" } else { "bare loop, saturated" };
-    let site = SiteProcess::start(folder, name, shape.tls)?;
+    let site = SiteProcess::start(folder, name, shape.tls, false)?;
     let mut command = myself()?;
     let length = format!("{}ms", (WARM_UP + shape.length + RUN_OUT).as_millis());
     command.arg("bare").args(["--site", &site.addr.to_string(), "--checks", &shape.checks.to_string()]);
@@ -90,9 +95,12 @@ fn bare(shape: &Shape, folder: &Path, interval: Option<Duration>) -> io::Result<
 }
 
 fn program(shape: &Shape, folder: &Path, monmon: &Path, sink: Sink) -> io::Result<Figures> {
-    let site = SiteProcess::start(folder, "monmon", shape.tls)?;
+    let site = SiteProcess::start(folder, "monmon", shape.tls, shape.hostile)?;
     let pipeline = folder.join("bench.kdl");
     fs::write(&pipeline, pipeline_text(shape, &site, sink))?;
+    let scheme = if shape.tls { "https" } else { "http" };
+    let rows = (0..shape.checks).map(|check| format!("c{check},{scheme}://{}/page/{check}\n", site.addr));
+    fs::write(folder.join("checks.csv"), rows.fold("name,url\n".to_owned(), |all, row| all + &row))?;
     let length = format!("{}s", (WARM_UP + shape.length + RUN_OUT).as_secs());
     let mut command = Command::new(monmon);
     command.arg("run").arg(&pipeline).args(["--for", &length, "--log-level", "warn", "--state-dir"]);
@@ -154,8 +162,16 @@ fn pipeline_text(shape: &Shape, site: &SiteProcess, sink: Sink) -> String {
     if let Some(ca) = &site.ca {
         writeln!(text, "        tls ca=\"{}\"", ca.display()).expect("a String takes every byte");
     }
-    for check in 0..shape.checks {
-        writeln!(text, "        check \"c{check}\" \"{scheme}://{}/page/{check}\"", site.addr)
+    if shape.checks > IN_PLACE_MAX {
+        text.push_str("        checks-from \"checks.csv\"\n");
+    } else {
+        for check in 0..shape.checks {
+            writeln!(text, "        check \"c{check}\" \"{scheme}://{}/page/{check}\"", site.addr)
+                .expect("a String takes every byte");
+        }
+    }
+    for (at, url) in site.hostile.iter().enumerate() {
+        writeln!(text, "        check \"h{at}\" \"{url}\" interval=\"5s\" timeout=\"2s\"")
             .expect("a String takes every byte");
     }
     text.push_str("    }\n}\n\ntransforms {\n    regex \"titles\" from=\"sites\" {\n");

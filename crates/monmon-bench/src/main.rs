@@ -7,6 +7,7 @@
 mod arrivals;
 mod bare;
 mod checks;
+mod phases;
 mod process;
 mod report;
 mod site;
@@ -38,6 +39,8 @@ enum Bench {
         #[arg(long, value_enum, default_value_t = checks::Sink::Stdout)]
         sink: checks::Sink,
     },
+    /// curl and monmon ask a server that delays each phase by a known time
+    Phases(phases::Options),
     /// The site that is checked, as a process of its own
     #[command(hide = true)]
     Site(site::Options),
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
     let done = match CommandLine::parse().bench {
         Bench::Floor(shape) => checks::floor(&shape),
         Bench::Http { shape, monmon, sink } => checks::beside(&shape, &monmon, sink),
+        Bench::Phases(options) => phases::run(&options),
         Bench::Site(options) => site::serve(options),
         Bench::Bare(options) => bare::run(&options),
     };

@@ -7,7 +7,7 @@ use std::{
     process::Stdio,
 };
 
-use monmon_testkit::{Identity, Site, SiteOptions, Tls};
+use monmon_testkit::{Behaviour, HostileSite, Identity, Site, SiteOptions, Tls};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
@@ -20,10 +20,12 @@ pub(crate) struct SiteProcess {
     pub(crate) access_log: PathBuf,
     /// Of the authority that signed its certificate, where it speaks TLS.
     pub(crate) ca: Option<PathBuf>,
+    /// Everything that a site should not do, beside it.
+    pub(crate) hostile: Vec<String>,
 }
 
 impl SiteProcess {
-    pub(crate) fn start(folder: &Path, name: &str, tls: bool) -> io::Result<SiteProcess> {
+    pub(crate) fn start(folder: &Path, name: &str, tls: bool, hostile: bool) -> io::Result<SiteProcess> {
         let access_log = folder.join(format!("{name}.jsonl"));
         let mut command = crate::process::myself()?;
         let mut ca = None;
@@ -36,13 +38,18 @@ impl SiteProcess {
             command.arg("site");
         }
         // It ends when its standard input does, so also when this program is killed.
+        if hostile {
+            command.arg("--hostile");
+        }
         command.arg(&access_log).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = Measured::start(&mut command)?;
         let mut line = String::new();
         let out = process.stdout().ok_or(io::ErrorKind::BrokenPipe)?;
         BufReader::new(out).read_line(&mut line)?;
-        let addr = line.trim().parse().map_err(io::Error::other)?;
-        Ok(SiteProcess { process, addr, access_log, ca })
+        let mut words = line.split_whitespace();
+        let addr = words.next().unwrap_or_default().parse().map_err(io::Error::other)?;
+        let hostile = words.map(str::to_owned).collect();
+        Ok(SiteProcess { process, addr, access_log, ca, hostile })
     }
 }
 
@@ -53,6 +60,8 @@ pub(crate) struct Options {
     certificate: Option<PathBuf>,
     #[arg(long)]
     key: Option<PathBuf>,
+    #[arg(long)]
+    hostile: bool,
 }
 
 /// The body of that process.
@@ -69,11 +78,15 @@ pub(crate) fn serve(options: Options) -> io::Result<String> {
         }
         _ => None,
     };
-    let access_log = Some(options.access_log);
+    let (access_log, is_hostile) = (Some(options.access_log), options.hostile);
     let options = SiteOptions { access_log, tls, hits_max: 0, demo: true, ..SiteOptions::default() };
     let site = Site::with(options)?;
-    println!("{}", site.addr());
+    let hostile = is_hostile.then(HostileSite::start).transpose()?;
+    let urls = hostile.iter().flat_map(|hostile| {
+        Behaviour::ALL.iter().filter_map(|behaviour| hostile.url(*behaviour)).collect::<Vec<_>>()
+    });
+    println!("{} {}", site.addr(), urls.collect::<Vec<_>>().join(" "));
     io::stdin().read_to_end(&mut Vec::new())?;
-    drop(site);
+    drop((site, hostile));
     Ok(String::new())
 }

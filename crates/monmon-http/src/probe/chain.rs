@@ -10,7 +10,7 @@ use super::auth::Auth;
 use super::body::{self, Keep};
 use super::cookies::Jar;
 use super::exchange::{Reply, exchange, version_word};
-use super::manner::Follow;
+use super::manner::{Follow, Manner};
 use super::reach::Visit;
 use super::request::{Leads, More, Prepared, Wanted, leads, next_method, shown};
 use super::steps::Step;
@@ -32,6 +32,15 @@ pub(crate) struct Session {
     pub(crate) authorization: Option<HeaderValue>,
     /// A challenge was answered; a second one means that the answer is wrong.
     challenged: bool,
+}
+
+impl Session {
+    /// A digest is of one URL: another one has a challenge of its own.
+    pub(crate) fn begin_step(&mut self, manner: &Manner) {
+        if matches!(manner.auth, Some(Auth::Digest(_))) {
+            (self.authorization, self.challenged) = (None, false);
+        }
+    }
 }
 
 impl Clone for Session {
@@ -108,10 +117,7 @@ impl Prober {
             };
             drop(reply);
             visit.facts.leave(request, status, visit.trace.end_hop());
-            // A digest is of one URL; what was sent to one origin is not for another.
-            if matches!(visit.manner.auth, Some(Auth::Digest(_))) {
-                (session.authorization, session.challenged) = (None, false);
-            }
+            session.begin_step(visit.manner);
             visit.facts.url = Some(next.url.clone());
             visit.facts.method = Some(next.method.clone());
             owned = next;

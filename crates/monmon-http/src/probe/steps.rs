@@ -181,6 +181,7 @@ impl Prober {
         let (request, wanted) = step.prepared(chain, values)?;
         visit.facts.url = Some(request.url.clone());
         visit.facts.method = Some(request.method.clone());
+        session.begin_step(visit.manner);
         let looks_in = !step.captures.is_empty();
         // Only what a matcher may want counts against the memory for pages.
         let pages = if is_last { self.pages.as_ref() } else { None }.or(looks_in.then_some(&self.own_pages));

@@ -26,7 +26,10 @@ const STEPS_MAX: usize = monmon_model::bounds::STEPS_MAX;
 const TLS_PORT: u16 = 443;
 
 /// What is for some kinds only: names of nodes and options, and the schemes that they are for.
-const FOR_KINDS: [(&str, &[&str]); 13] = [
+const FOR_KINDS: [(&str, &[&str]); 16] = [
+    ("http", &["http", "https"]),
+    ("cookies", &["http", "https"]),
+    ("body-hash", &["http", "https"]),
     ("match", &["http", "https", "ws", "wss", "tcp", "dns"]),
     ("wasm", &["http", "https", "ws", "wss", "tcp", "dns"]),
     ("method", &["http", "https"]),

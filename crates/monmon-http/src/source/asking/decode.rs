@@ -27,7 +27,7 @@ pub(in crate::source) fn asking(
         return Arc::clone(above);
     }
     let mut spec = AskSpec::clone(above);
-    options(node, &mut spec);
+    options(node, &mut spec, problems);
     if let Some(child) = node.child("timeouts") {
         let bound = |name| child.duration(name).map(|given| given.value);
         spec.timeouts = Timeouts {
@@ -83,7 +83,7 @@ pub(in crate::source) fn asking(
     Arc::new(spec)
 }
 
-fn options(node: &Node, spec: &mut AskSpec) {
+fn options(node: &Node, spec: &mut AskSpec, problems: &mut Problems) {
     let given = |name: &str| node.spec.option(name).is_some() && node.is_given(name);
     if given("http") {
         spec.http = match node.one_of("http").map(|given| given.value).as_deref() {
@@ -102,7 +102,16 @@ fn options(node: &Node, spec: &mut AskSpec) {
         spec.when_down = node.duration("interval-when-down").map(|given| given.value);
     }
     if given("contact") {
-        spec.contact = node.text("contact").map(|given| given.value);
+        spec.contact = node.text("contact").and_then(|given| {
+            if http::HeaderValue::from_str(&given.value).is_ok() {
+                return Some(given.value);
+            }
+            let message = format!("`{}` cannot be part of a user agent", given.value);
+            problems.push(
+                Problem::new(Code::ForbiddenCharacter, given.span, message).label("expected plain ASCII"),
+            );
+            None
+        });
     }
 }
 
