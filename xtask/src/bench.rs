@@ -16,7 +16,7 @@ use crate::{
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Passed on to the prober's benchmark; without any, all benchmarks run, about six minutes
+    /// Passed on to the prober's benchmark; without any, all benchmarks run, about fifteen minutes
     #[arg(value_name = "ARGS", trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }
@@ -68,14 +68,19 @@ impl Bench<'_> {
             let large = ["--checks", "10000", "--interval", "10s", "--for", "30s"];
             figures.extend(steps.step("10,000 checks x 10 s", || self.large(&large))?.into_iter().flatten());
         }
-        let crowds: [(&'static str, [&str; 6], f64); 2] = [
-            ("10,000 checks x 1 s", ["--checks", "10000", "--interval", "1s", "--for", "30s"], 200.0),
-            ("100,000 checks x 120 s", ["--checks", "100000", "--interval", "120s", "--for", "130s"], 400.0),
+        let beside = ["--checks", "1000", "--interval", "1s", "--for", "30s", "--hostile"];
+        let crowds: [(&'static str, &[&str], f64); 3] = [
+            ("1,000 checks x 1 s beside hostile sites", &beside, 120.0),
+            ("10,000 checks x 1 s", &["--checks", "10000", "--interval", "1s", "--for", "30s"], 200.0),
+            ("100,000 checks x 120 s", &["--checks", "100000", "--interval", "120s", "--for", "130s"], 400.0),
         ];
         for (group, shape, rss_max) in &crowds {
             let taken = steps.step(group, || self.crowd(group, shape, *rss_max))?;
             figures.extend(taken.into_iter().flatten());
         }
+        steps.step("phases beside curl", || {
+            self.runner.run("phases", &mut self.light(&["-p", "monmon-bench", "--", "phases"]))
+        })?;
         figures.extend(steps.step("Kafka", || self.kafka())?.into_iter().flatten());
         figures.extend(steps.step("PostgreSQL", || self.postgres())?.into_iter().flatten());
         show(&figures);
