@@ -96,7 +96,7 @@ fn context() -> StageContext {
         stop: tokio_util::sync::CancellationToken::new(),
         world: Arc::new(SystemWorld),
         clock: Arc::new(SystemClock),
-        prober: ProberIdentity { id: Uuid::from_u128(1), name: "fuzz".into(), location: None },
+        prober: ProberIdentity { id: Uuid::from_u128(1), name: "fuzz".into(), location: None, state: None },
         keep_pages: false,
         fail_fast: false,
         grace: Duration::from_secs(1),

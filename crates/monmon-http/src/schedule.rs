@@ -77,7 +77,7 @@ impl Cadence {
     }
 
     /// The newest slot that is not after `now`, and how many there are from `slot`, which is one, up to and without it.
-    fn newest(&self, slot: i64, now: i64) -> (i64, u64) {
+    pub(crate) fn newest(&self, slot: i64, now: i64) -> (i64, u64) {
         match self {
             Cadence::Every { interval_us, .. } => {
                 let count = (now - slot) / interval_us;

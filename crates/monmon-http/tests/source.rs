@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use common::{decoded, started, started_at, told};
+use common::{decoded, started, started_at, started_in, told};
 use jiff::{SignedDuration, Timestamp};
 use monmon_model::{FailureKind, Measurement, Outcome};
 use monmon_stage::{Clock, Mode, SystemClock};
@@ -399,4 +399,47 @@ async fn stages_that_are_gone_end_the_source() {
     let counts = running.counters.counts();
     assert_eq!(counts.delivered, 0);
     assert_eq!(counts.failed, counts.received);
+}
+
+/// What nobody was there to measure is told by the next run: every slot once, whoever tells it.
+#[tokio::test]
+async fn a_restart_leaves_no_slot_unaccounted_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::start().unwrap();
+    site.set("/", Answer::html("home", 100));
+    let text = |checks: &str| format!("http \"sites\" interval=\"100ms\" {{ {checks} }}");
+    let check = |name: &str| format!("check \"{name}\" \"{}\"\n", site.url("/"));
+    let run = |text: String, ahead: i64| {
+        let clock = Arc::new(Settable(AtomicI64::new(ahead)));
+        let folder = folder.path().to_owned();
+        async move {
+            let mut running =
+                started_in(&text, Mode::Continuous, Duration::from_secs(20), 64, clock, Some(folder)).await;
+            let mut all = running.take(8).await;
+            running.stop.cancel();
+            all.extend(running.end().await.0);
+            all
+        }
+    };
+    let first = run(text(&[check("a"), check("b")].concat()), 0).await;
+    // An hour later: `b` is gone, `c` is new.
+    let second = run(text(&[check("a"), check("c")].concat()), 3600).await;
+    let told: Vec<&Measurement> =
+        second.iter().filter(|one| one.failed_with(FailureKind::NotRunning)).collect();
+    let [gap] = told.as_slice() else { panic!("one row for the one check that both runs have: {told:?}") };
+    assert_eq!((gap.check.name.as_str(), gap.outcome), ("a", Outcome::Unknown));
+    let message = &gap.error.as_ref().unwrap().message;
+    let number: i64 =
+        message.split("stands for ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    // From the last slot of the first run to the first of the second, none is left out.
+    let slots = |all: &[Measurement]| -> Vec<i64> {
+        let of = all.iter().filter(|one| one.check.name == "a" && !one.failed_with(FailureKind::NotRunning));
+        let mut slots: Vec<i64> = of.map(|one| one.scheduled_at.as_microsecond()).collect();
+        slots.sort_unstable();
+        slots
+    };
+    let (before, after) = (slots(&first), slots(&second));
+    let (last, next) = (before.last().unwrap(), after.first().unwrap());
+    assert_eq!(gap.scheduled_at.as_microsecond(), last + 100_000);
+    assert_eq!(number, (next - last) / 100_000 - 1);
 }

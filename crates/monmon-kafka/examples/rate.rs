@@ -121,7 +121,12 @@ fn context(mode: Mode) -> StageContext {
         stop: CancellationToken::new(),
         world: Arc::new(SystemWorld),
         clock: Arc::new(SystemClock),
-        prober: ProberIdentity { id: Uuid::from_u128(7), name: "rate".to_owned(), location: None },
+        prober: ProberIdentity {
+            id: Uuid::from_u128(7),
+            name: "rate".to_owned(),
+            location: None,
+            state: None,
+        },
         keep_pages: false,
         fail_fast: true,
         grace: Duration::from_secs(30),

@@ -149,6 +149,8 @@ failure_kinds! {
     Overslept = "overslept", Prober;
     /// The prober was shutting down.
     Shutdown = "shutdown", Prober;
+    /// The prober was not running.
+    NotRunning = "not_running", Prober;
     /// A request that could not be made as the file asks.
     Internal = "internal", Prober;
 }

@@ -1,7 +1,7 @@
 //! The world as a stage gets it: as an argument.
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,6 +52,8 @@ pub struct ProberIdentity {
     pub id: Uuid,
     pub name: String,
     pub location: Option<String>,
+    /// Where sources keep what outlives a run; nowhere for one that leaves nothing.
+    pub state: Option<PathBuf>,
 }
 
 /// How long a run goes on.

@@ -25,7 +25,12 @@ pub fn stage_context(stage: &str) -> StageContext {
         stop: CancellationToken::new(),
         world: Arc::new(SystemWorld),
         clock: Arc::new(SystemClock),
-        prober: ProberIdentity { id: Uuid::from_u128(1), name: "test".to_owned(), location: None },
+        prober: ProberIdentity {
+            id: Uuid::from_u128(1),
+            name: "test".to_owned(),
+            location: None,
+            state: None,
+        },
         keep_pages: false,
         fail_fast: false,
         grace: Duration::from_secs(5),

@@ -39,7 +39,7 @@ pub(crate) fn identity(
             return Err(format!("{what} takes 1 to {TEXT_BYTES_MAX} bytes without NUL"));
         }
     }
-    Ok(ProberIdentity { id, name, location: args.location.clone() })
+    Ok(ProberIdentity { id, name, location: args.location.clone(), state: Some(folder) })
 }
 
 /// As the XDG base directory specification has it.

@@ -8,6 +8,7 @@ mod guard;
 mod kinds;
 mod open;
 mod owed;
+mod past;
 mod produce;
 mod run;
 mod sites;

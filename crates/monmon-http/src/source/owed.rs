@@ -214,6 +214,7 @@ impl Told {
             FailureKind::Overload => "more checks were due than can be under way",
             FailureKind::Overslept => "the prober slept or was stopped through the slot",
             FailureKind::Shutdown => "the prober was shutting down",
+            FailureKind::NotRunning => "the prober was not running",
             _ => "the check ended in an error of monmon's own",
         };
         let doubt = match (self.mixed, self.slots) {
@@ -256,6 +257,28 @@ impl Owed {
             Debt { interval, rows: 0, stretches: VecDeque::new() }
         });
         debt.add(first, count, kind);
+        debt.hold(self.bounds);
+    }
+
+    /// The same in one row, however many slots they are.
+    pub(crate) fn add_together(
+        &mut self,
+        check: u32,
+        slots: (i64, i64),
+        count: u64,
+        interval: i64,
+        kind: FailureKind,
+    ) {
+        if count == 0 {
+            return;
+        }
+        let debt = self.by_check.entry(check).or_insert_with(|| {
+            self.turns.push_back(check);
+            Debt { interval, rows: 0, stretches: VecDeque::new() }
+        });
+        let (first, last) = slots;
+        debt.stretches.push_back(Stretch { first, last, count, kind, mixed: false, together: count > 1 });
+        debt.rows += 1;
         debt.hold(self.bounds);
     }
 

@@ -20,6 +20,7 @@ use super::descriptors::Shortage;
 use super::guard::Guard;
 use super::open::Ready;
 use super::owed::{Owed, Told};
+use super::past::{BEAT_EVERY, Past};
 use crate::probe::{Probed, Prober};
 use crate::schedule::{Cadence, Due, Schedule};
 use crate::timeline::{Shift, Timeline};
@@ -81,6 +82,9 @@ pub(crate) struct Producer {
     /// Over all hosts.
     waiting: usize,
     owed: Owed,
+    past: Option<Past>,
+    /// All slots before this were taken from the schedule.
+    taken_us: i64,
     seq: u64,
     overloaded: bool,
     shortage: Shortage,
@@ -101,7 +105,12 @@ impl Producer {
             boot: boot_id(context.clock.now()),
         };
         let Work { checks, prober, guard, bounds } = work;
+        let ids = || checks.iter().map(|ready| ready.check.id).collect();
+        let state = context.prober.state.as_ref().filter(|_| context.mode == Mode::Continuous);
+        let past = state.map(|folder| Past::new(folder, &context.pipeline, &context.stage, ids()));
         Producer {
+            past,
+            taken_us: 0,
             owed: Owed::new(checks.len()),
             checks: checks.into(),
             prober: Arc::new(prober),
@@ -136,7 +145,10 @@ impl Producer {
         let start = Instant::now();
         let cadences = self.checks.iter().map(|ready| ready.cadence.clone()).collect();
         let mut schedule = Schedule::new(cadences, self.line.at(start));
+        self.taken_us = self.line.at(start);
+        self.resume(self.taken_us);
         let mut watch_at = start + WATCH_EVERY;
+        let mut beat_at = start + BEAT_EVERY;
         let timer = sleep_until(start);
         tokio::pin!(timer);
         let stop = self.context.stop.clone();
@@ -154,7 +166,15 @@ impl Producer {
                         self.watch(now);
                         watch_at = now + WATCH_EVERY;
                     }
-                    schedule.take(self.line.at(now), &mut due);
+                    if now >= beat_at {
+                        if let Some(past) = &self.past {
+                            past.beat(self.context.clock.now());
+                        }
+                        beat_at = now + BEAT_EVERY;
+                    }
+                    let at = self.line.at(now);
+                    schedule.take(at, &mut due);
+                    self.taken_us = at.saturating_add(1);
                     for due in due.drain(..) {
                         self.take(due);
                     }
@@ -172,6 +192,23 @@ impl Producer {
                 }
                 () = room.notified() => self.settle(),
             }
+        }
+    }
+
+    /// Owes what was due since the run before, which nobody was there to measure: a row a check.
+    fn resume(&mut self, now: i64) {
+        let Some(past) = &self.past else { return };
+        let left = past.left();
+        past.begin();
+        let Some(left) = left.filter(|left| left.until_us < now) else { return };
+        for (number, ready) in (0_u32..).zip(self.checks.iter()) {
+            let first = ready.cadence.at_or_after(left.until_us);
+            if first >= now || !left.checks.contains(&ready.check.id) {
+                continue;
+            }
+            let (last, before) = ready.cadence.newest(first, now - 1);
+            let interval = ready.cadence.interval_us();
+            self.owed.add_together(number, (first, last), before + 1, interval, FailureKind::NotRunning);
         }
     }
 
@@ -533,6 +570,9 @@ impl Producer {
             place.send(Envelope::measurement(measurement, None, ack));
         }
         let untold = self.owed.slots();
+        if let Some(past) = &mut self.past {
+            past.end(self.taken_us);
+        }
         if untold > 0 {
             self.context.counters.add_received(untold);
             self.context.counters.add_failed(untold);

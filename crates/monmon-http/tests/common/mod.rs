@@ -58,6 +58,18 @@ pub(crate) async fn started_at(
     capacity: usize,
     clock: Arc<dyn Clock>,
 ) -> Running {
+    started_in(text, mode, grace, capacity, clock, None).await
+}
+
+/// With a folder in which the source keeps what outlives it.
+pub(crate) async fn started_in(
+    text: &str,
+    mode: Mode,
+    grace: Duration,
+    capacity: usize,
+    clock: Arc<dyn Clock>,
+    state: Option<std::path::PathBuf>,
+) -> Running {
     let (spec, problems) = decoded(text, &MemoryLoader::new());
     assert!(!problems.has_errors(), "{:?}", problems.iter().collect::<Vec<_>>());
     let (stop, counters) = (CancellationToken::new(), Arc::new(StageCounters::default()));
@@ -68,7 +80,7 @@ pub(crate) async fn started_at(
         stop: stop.clone(),
         world: Arc::new(SystemWorld),
         clock,
-        prober: ProberIdentity { id: Uuid::from_u128(7), name: "here".to_owned(), location: None },
+        prober: ProberIdentity { id: Uuid::from_u128(7), name: "here".to_owned(), location: None, state },
         keep_pages: true,
         fail_fast: false,
         grace,

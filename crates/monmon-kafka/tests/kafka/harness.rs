@@ -98,7 +98,7 @@ impl Run {
                 stop: CancellationToken::new(),
                 world: Arc::new(SystemWorld),
                 clock: Arc::new(SystemClock),
-                prober: ProberIdentity { id: PROBER, name: "test".to_owned(), location: None },
+                prober: ProberIdentity { id: PROBER, name: "test".to_owned(), location: None, state: None },
                 keep_pages: false,
                 fail_fast: false,
                 grace: Duration::from_secs(10),

@@ -285,7 +285,7 @@ pub(crate) fn context(fail_fast: bool) -> StageContext {
         stop: CancellationToken::new(),
         world: Arc::new(SystemWorld),
         clock: Arc::new(StoppedClock(noon())),
-        prober: ProberIdentity { id: PROBER, name: "laptop".to_owned(), location: None },
+        prober: ProberIdentity { id: PROBER, name: "laptop".to_owned(), location: None, state: None },
         keep_pages: false,
         fail_fast,
         grace: Duration::from_secs(30),

@@ -75,7 +75,7 @@ async fn run(text: String) -> Result<Vec<Measurement>, Exit> {
         world: Arc::new(SystemWorld),
         clock: Arc::new(SystemClock),
         // Nothing of it is stored anywhere.
-        prober: ProberIdentity { id: Uuid::nil(), name: "probe".to_owned(), location: None },
+        prober: ProberIdentity { id: Uuid::nil(), name: "probe".to_owned(), location: None, state: None },
     };
     let (_stop, requests) = stop_pair();
     let failed = |failed: &monmon_engine::Failed| match failed.error.problem() {
