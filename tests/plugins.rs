@@ -13,6 +13,15 @@ use support::{Database, MONMON, Place, TURN, Topic, eventually, setting};
 const LOGIN: &str = r#"<!doctype html><title>Sign in</title><form method="post" action="/session">
 <input name="username"><input type="password" name="password"></form>"#;
 
+const CONSUMER: &str = r#"pipeline "plugin-consumer"
+sources {
+    kafka "events" brokers=(env)"BROKERS" topic=(env)"TOPIC" group=(env)"TOPIC" session-timeout="6s"
+}
+sinks {
+    postgres "store" from="events" url=(env)"STORE" migrate=#true
+}
+"#;
+
 /// An example plugin as `cargo xtask plugins` builds it.
 fn built(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins/dist").join(format!("{name}.wasm"));
@@ -28,6 +37,14 @@ fn by_hand(place: &Place, name: &str, check: &str) -> PathBuf {
         .replace("{check}", check)
         .replace("{more}", "");
     place.write(name, &text)
+}
+
+/// A pipeline under way, between this topic and this database.
+fn start(place: &Place, topic: &Topic, database: &Database, file: &Path) -> support::Running {
+    let mut command = place.monmon(&["run", file.to_str().expect("a path"), "--log", "json"]);
+    command.env("BROKERS", setting("MONMON_TEST_KAFKA")).env("TOPIC", &topic.name);
+    command.env("STORE", database.url()).env("FIELD", "password");
+    place.start_command(command)
 }
 
 fn page(site: &Site, path: &str, html: &str) {
@@ -71,23 +88,8 @@ sinks {{
             changed = site.url("/changed"),
         ),
     );
-    let consumer = place.write(
-        "consumer.kdl",
-        r#"pipeline "plugin-consumer"
-sources {
-    kafka "events" brokers=(env)"BROKERS" topic=(env)"TOPIC" group=(env)"TOPIC" session-timeout="6s"
-}
-sinks {
-    postgres "store" from="events" url=(env)"STORE" migrate=#true
-}
-"#,
-    );
-    let start = |file: &Path| {
-        let mut command = place.monmon(&["run", file.to_str().expect("a path"), "--log", "json"]);
-        command.env("BROKERS", setting("MONMON_TEST_KAFKA")).env("TOPIC", &topic.name);
-        command.env("STORE", database.url()).env("FIELD", "password");
-        place.start_command(command)
-    };
+    let consumer = place.write("consumer.kdl", CONSUMER);
+    let start = |file: &Path| start(&place, &topic, &database, file);
     let producer = start(&producer);
     let consumer = start(&consumer);
     let count = |of: &str| {
@@ -170,23 +172,8 @@ sinks {{
 "#
         ),
     );
-    let consumer = place.write(
-        "consumer.kdl",
-        r#"pipeline "examples-consumer"
-sources {
-    kafka "events" brokers=(env)"BROKERS" topic=(env)"TOPIC" group=(env)"TOPIC" session-timeout="6s"
-}
-sinks {
-    postgres "store" from="events" url=(env)"STORE" migrate=#true
-}
-"#,
-    );
-    let start = |file: &Path| {
-        let mut command = place.monmon(&["run", file.to_str().expect("a path"), "--log", "json"]);
-        command.env("BROKERS", setting("MONMON_TEST_KAFKA")).env("TOPIC", &topic.name);
-        command.env("STORE", database.url());
-        place.start_command(command)
-    };
+    let consumer = place.write("consumer.kdl", CONSUMER);
+    let start = |file: &Path| start(&place, &topic, &database, file);
     let running = [start(&producer), start(&consumer)];
     for (name, what) in [
         (

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
@@ -33,6 +34,8 @@ struct Kept {
 pub(crate) struct Past {
     path: PathBuf,
     kept: Kept,
+    /// Trouble with the file was told; once is enough.
+    is_told: AtomicBool,
 }
 
 /// What was left by the run before.
@@ -48,7 +51,7 @@ impl Past {
         let name = monmon_model::check_id(pipeline, source, "").simple().to_string();
         let path = folder.join("sources").join(name + ".json");
         let kept = Kept { pipeline: pipeline.to_owned(), source: source.to_owned(), until_us: None, checks };
-        Past { path, kept }
+        Past { path, kept, is_told: AtomicBool::new(false) }
     }
 
     /// What the run before left; nothing where there was none, or its file cannot be read.
@@ -89,9 +92,10 @@ impl Past {
     }
 
     /// All slots before this one are accounted for, and no other.
-    pub(crate) fn end(&mut self, until_us: i64) {
-        self.kept.until_us = Some(until_us);
-        self.tell(self.write(&self.kept));
+    pub(crate) fn end(&self, until_us: i64) {
+        let Kept { pipeline, source, checks, .. } = &self.kept;
+        let (pipeline, source, checks) = (pipeline.clone(), source.clone(), checks.clone());
+        self.tell(self.write(&Kept { pipeline, source, until_us: Some(until_us), checks }));
     }
 
     /// Whole or not at all: a crash in between leaves the file before.
@@ -106,7 +110,9 @@ impl Past {
     }
 
     fn tell(&self, result: io::Result<()>) {
-        if let Err(error) = result {
+        if let Err(error) = result
+            && !self.is_told.swap(true, Ordering::Relaxed)
+        {
             let path = self.path.display();
             tracing::warn!(%path, %error, "where the source stands cannot be kept: a restart would not tell the slots between");
         }
@@ -123,7 +129,7 @@ mod tests {
         let ids = [Uuid::from_u128(1), Uuid::from_u128(2)];
         let past = || Past::new(folder.path(), "a/b", "..", ids.to_vec());
         assert_eq!(past().left(), None);
-        let mut one = past();
+        let one = past();
         one.begin();
         assert_eq!(past().left().unwrap().checks.len(), 2);
         let at: Timestamp = "2026-11-24T12:00:00Z".parse().unwrap();

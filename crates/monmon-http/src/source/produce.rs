@@ -82,7 +82,7 @@ pub(crate) struct Producer {
     /// Over all hosts.
     waiting: usize,
     owed: Owed,
-    past: Option<Past>,
+    past: Option<Arc<Past>>,
     /// All slots before this were taken from the schedule.
     taken_us: i64,
     seq: u64,
@@ -107,7 +107,7 @@ impl Producer {
         let Work { checks, prober, guard, bounds } = work;
         let ids = || checks.iter().map(|ready| ready.check.id).collect();
         let state = context.prober.state.as_ref().filter(|_| context.mode == Mode::Continuous);
-        let past = state.map(|folder| Past::new(folder, &context.pipeline, &context.stage, ids()));
+        let past = state.map(|folder| Arc::new(Past::new(folder, &context.pipeline, &context.stage, ids())));
         Producer {
             past,
             taken_us: 0,
@@ -167,9 +167,7 @@ impl Producer {
                         watch_at = now + WATCH_EVERY;
                     }
                     if now >= beat_at {
-                        if let Some(past) = &self.past {
-                            past.beat(self.context.clock.now());
-                        }
+                        self.beat();
                         beat_at = now + BEAT_EVERY;
                     }
                     let at = self.line.at(now);
@@ -192,6 +190,14 @@ impl Producer {
                 }
                 () = room.notified() => self.settle(),
             }
+        }
+    }
+
+    /// Says that the source lives, on another thread: a disk that is slow must not distort what is timed here.
+    fn beat(&self) {
+        if let Some(past) = self.past.clone() {
+            let now = self.context.clock.now();
+            drop(tokio::task::spawn_blocking(move || past.beat(now)));
         }
     }
 
@@ -570,7 +576,7 @@ impl Producer {
             place.send(Envelope::measurement(measurement, None, ack));
         }
         let untold = self.owed.slots();
-        if let Some(past) = &mut self.past {
+        if let Some(past) = &self.past {
             past.end(self.taken_us);
         }
         if untold > 0 {
