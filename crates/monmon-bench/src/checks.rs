@@ -99,8 +99,12 @@ fn program(shape: &Shape, folder: &Path, monmon: &Path, sink: Sink) -> io::Resul
     let pipeline = folder.join("bench.kdl");
     fs::write(&pipeline, pipeline_text(shape, &site, sink))?;
     let scheme = if shape.tls { "https" } else { "http" };
-    let rows = (0..shape.checks).map(|check| format!("c{check},{scheme}://{}/page/{check}\n", site.addr));
-    fs::write(folder.join("checks.csv"), rows.fold("name,url\n".to_owned(), |all, row| all + &row))?;
+    let row =
+        |check| format!("c{check},{scheme}://{}/page/{check},{check},check-{check}|</html>\n", site.addr);
+    let rows = (0..shape.checks).map(row);
+    // Each with a header and a pattern of its own.
+    let list = rows.fold("name,url,header.x-check,match.own\n".to_owned(), |all, row| all + &row);
+    fs::write(folder.join("checks.csv"), list)?;
     let length = format!("{}s", (WARM_UP + shape.length + RUN_OUT).as_secs());
     let mut command = Command::new(monmon);
     command.arg("run").arg(&pipeline).args(["--for", &length, "--log-level", "warn", "--state-dir"]);

@@ -443,3 +443,30 @@ async fn a_restart_leaves_no_slot_unaccounted_for() {
     assert_eq!(gap.scheduled_at.as_microsecond(), last + 100_000);
     assert_eq!(number, (next - last) / 100_000 - 1);
 }
+
+#[test]
+fn rows_have_headers_and_patterns_of_their_own() {
+    let list = "name,url,header.x-key,match.title,match.price\n\
+                a,https://a.test/,k1,<title>A,\nb,https://b.test/,,<title>B,[0-9]+ EUR\n";
+    let loader = MemoryLoader::new().with("./sites.csv", list);
+    let (spec, problems) = decoded(r#"http "sites" { checks-from "sites.csv" }"#, &loader);
+    assert!(problems.is_empty(), "{:?}", problems.iter().collect::<Vec<_>>());
+    let patterns: Vec<String> =
+        spec.inline_matches().iter().map(|one| one.spec.describe()["pattern"].to_string()).collect();
+    assert_eq!(patterns, ["\"<title>A\"", "\"<title>B\"", "\"[0-9]+ EUR\""]);
+    let described = spec.describe();
+    assert_eq!(
+        (&described["checks"][0]["headers"]["x-key"], &described["checks"][1]["headers"]),
+        (&"k1".into(), &serde_json::Value::Null)
+    );
+    for (header, told_of) in [
+        ("name,url,header.connection", "is set by monmon"),
+        ("name,url,header.x y", "cannot be a header's name"),
+        ("name,url,header.a,header.A", "twice"),
+        ("name,url,match.a,match.a", "twice"),
+    ] {
+        let loader = MemoryLoader::new().with("./sites.csv", format!("{header}\n"));
+        let text = told(r#"http "sites" { checks-from "sites.csv" }"#, &loader);
+        assert!(text.contains(told_of), "{header}: {text}");
+    }
+}

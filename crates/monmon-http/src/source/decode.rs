@@ -183,6 +183,17 @@ pub(crate) fn default_status() -> Ranges {
     parse_ranges(STATUS_DEFAULT).expect("the default in the table is a range")
 }
 
+/// Why a header cannot be a check's own, if it cannot.
+pub(super) fn header_fault(name: &str) -> Option<String> {
+    const OF_THE_CONNECTION: [&str; 6] =
+        ["connection", "content-length", "transfer-encoding", "upgrade", "te", "accept-encoding"];
+    if HeaderName::from_bytes(name.as_bytes()).is_err() {
+        return Some(format!("`{name}` cannot be a header's name"));
+    }
+    let is_own = OF_THE_CONNECTION.iter().any(|own| name.eq_ignore_ascii_case(own));
+    is_own.then(|| format!("the header `{name}` is set by monmon"))
+}
+
 pub(super) fn headers(
     node: &Node,
     context: &DecodeContext<'_>,
@@ -191,25 +202,12 @@ pub(super) fn headers(
     let mut headers: Vec<(String, monmon_syntax::Late)> = Vec::new();
     for header in node.children_named("header") {
         let (Some(name), Some(value)) = (header.arg_text(0), header.arg_late(1)) else { continue };
-        if HeaderName::from_bytes(name.value.as_bytes()).is_err() {
-            problems.push(
-                Problem::new(Code::BadName, name.span, format!("`{}` cannot be a header's name", name.value))
-                    .label("expected letters, digits and `-`, as in \"accept-language\""),
-            );
-            continue;
-        }
-        if ["connection", "content-length", "transfer-encoding", "upgrade", "te", "accept-encoding"]
-            .iter()
-            .any(|own| name.value.eq_ignore_ascii_case(own))
-        {
-            problems.push(
-                Problem::new(
-                    Code::Unsupported,
-                    name.span,
-                    format!("the header `{}` is set by monmon", name.value),
-                )
-                .label("belongs to the connection, not to the check"),
-            );
+        if let Some(fault) = header_fault(&name.value) {
+            let (code, label) = match HeaderName::from_bytes(name.value.as_bytes()) {
+                Ok(_) => (Code::Unsupported, "belongs to the connection, not to the check"),
+                Err(_) => (Code::BadName, "expected letters, digits and `-`, as in \"accept-language\""),
+            };
+            problems.push(Problem::new(code, name.span, fault).label(label));
             continue;
         }
         if value.as_literal().is_some_and(|text| HeaderValue::from_str(text).is_err()) {

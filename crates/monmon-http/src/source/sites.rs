@@ -5,16 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use csv::StringRecord;
+use http::HeaderValue;
 use monmon_model::bounds::{self, LABELS_MAX, fits};
 use monmon_model::{Labels, check_id};
 use monmon_stage::DecodeContext;
+use monmon_stage::matching::{InlineSpec, MatchSpec};
 use monmon_syntax::{
-    Code, Late, Node, Problem, Problems, Ranges, Span, did_you_mean, format_duration, format_size,
+    Code, Late, Node, Problem, Problems, Ranges, Span, Spanned, did_you_mean, format_duration, format_size,
     mended_url, parse_below, parse_duration, parse_ranges, printable,
 };
 use url::Url;
 
-use super::decode::{CHECKS_MAX, Defaults, Names, default_status, label_name};
+use super::decode::{CHECKS_MAX, Defaults, Names, default_status, header_fault, label_name};
 use super::spec::CheckSpec;
 use super::table::{
     INTERVAL_MAX, INTERVAL_MIN, METHODS, SCHEMES, STATUS_MAX, STATUS_MIN, TIMEOUT_MAX, TIMEOUT_MIN,
@@ -22,6 +24,12 @@ use super::table::{
 
 const COLUMNS: &[&str] = &["name", "url", "interval", "timeout", "method", "status", "time"];
 const LABEL_PREFIX: &str = "label.";
+/// A column of one header's values.
+const HEADER_PREFIX: &str = "header.";
+/// A column of one matcher's patterns.
+const MATCH_PREFIX: &str = "match.";
+/// Most columns of headers, and of matchers.
+const OWN_COLUMNS_MAX: usize = 32;
 /// As names in pipeline files have it.
 const NAME_CHARS_MAX: usize = 200;
 const _: () =
@@ -138,6 +146,8 @@ impl Place<'_> {
 struct Columns {
     known: [Option<usize>; COLUMNS.len()],
     labels: Vec<(String, usize)>,
+    headers: Vec<(String, usize)>,
+    matches: Vec<(String, usize)>,
     count: usize,
     /// What a check expects whose row does not say.
     status: Ranges,
@@ -148,6 +158,8 @@ impl Columns {
         let mut columns = Columns {
             known: [None; COLUMNS.len()],
             labels: Vec::new(),
+            headers: Vec::new(),
+            matches: Vec::new(),
             count: header.len(),
             status: default_status(),
         };
@@ -165,6 +177,17 @@ impl Columns {
                 } else {
                     columns.labels.push((label.to_owned(), index));
                 }
+            } else if let Some(name) = title.strip_prefix(HEADER_PREFIX).filter(|name| !name.is_empty()) {
+                if let Some(fault) = header_fault(name) {
+                    wrong(place.problem(1, fault));
+                } else {
+                    columns.headers.push((name.to_owned(), index));
+                }
+            } else if let Some(name) = title.strip_prefix(MATCH_PREFIX).filter(|name| !name.is_empty()) {
+                match plain(name) {
+                    Err(fault) => wrong(place.problem(1, format!("the matcher's name {fault}"))),
+                    Ok(()) => columns.matches.push((name.to_owned(), index)),
+                }
             } else if let Some(column) = COLUMNS.iter().position(|known| *known == title) {
                 if columns.known[column].replace(index).is_some() {
                     wrong(place.problem(1, format!("the column `{title}` is there twice")));
@@ -177,6 +200,16 @@ impl Columns {
         }
         if columns.labels.len() > LABELS_MAX {
             wrong(place.problem(1, format!("a check can have {LABELS_MAX} labels at most")));
+        }
+        for (what, own) in [("headers", &columns.headers), ("matchers", &columns.matches)] {
+            let same = |at: usize| own[..at].iter().any(|(known, _)| known.eq_ignore_ascii_case(&own[at].0));
+            if own.len() > OWN_COLUMNS_MAX {
+                wrong(
+                    place.problem(1, format!("a list can have {OWN_COLUMNS_MAX} columns of {what} at most")),
+                );
+            } else if let Some(at) = (1..own.len()).find(|at| same(*at)) {
+                wrong(place.problem(1, format!("the {what} have `{}` twice", own[at].0)));
+            }
         }
         for required in [0, 1] {
             if columns.known[required].is_none() {
@@ -245,6 +278,24 @@ impl Columns {
                 labels.insert(label.clone(), text.to_owned());
             }
         }
+        let given = |columns: &[(String, usize)]| {
+            let cells =
+                columns.iter().filter_map(|(name, at)| Some((name.clone(), row.get(*at)?.to_owned())));
+            cells.filter(|(_, text)| !text.is_empty()).collect::<Vec<_>>()
+        };
+        let mut headers = Vec::new();
+        for (name, value) in given(&self.headers) {
+            if HeaderValue::from_str(&value).is_err() {
+                faults.push(format!("the value of the header `{name}` cannot be sent"));
+            }
+            headers.push((name, Late::literal(value, span)));
+        }
+        // Patterns are compiled, and what is wrong with one told, where those of pipeline files are.
+        let matches = given(&self.matches).into_iter().map(|(name, pattern)| {
+            let (name, pattern) = (Spanned::new(name, span), Spanned::new(pattern, span));
+            InlineSpec::Pattern(MatchSpec { name, pattern, present: true })
+        });
+        let matches = matches.collect();
         if !faults.is_empty() {
             return Err(faults);
         }
@@ -257,9 +308,9 @@ impl Columns {
             method,
             status,
             time,
-            headers: Vec::new(),
+            headers,
             labels,
-            matches: Vec::new(),
+            matches,
             ask: Arc::clone(&defaults.ask),
             more: None,
         })

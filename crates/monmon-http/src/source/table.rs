@@ -425,7 +425,7 @@ static LABEL: NodeSpec = NodeSpec {
 
 static CHECKS_FROM: NodeSpec = NodeSpec {
     name: "checks-from",
-    help: "more checks from a CSV file with the columns name, url, interval, timeout, method, status, time, label.*",
+    help: "more checks from a CSV file with the columns name, url, interval, timeout, method, status, time, label.*, header.*, match.*",
     example: r#"checks-from "sites.csv""#,
     args: &[ArgSpec { name: "path", kind: ValueKind::Path, help: "the CSV file", ..ArgSpec::BLANK }],
     ..NodeSpec::BLANK
