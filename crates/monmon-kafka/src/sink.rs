@@ -177,6 +177,21 @@ impl KafkaSink {
                     };
                     self.client.send(&self.main, held, envelope.ack, false);
                 }
+                Item::Event(reported) => {
+                    let event = &reported.event;
+                    wire::encode_event(event, &mut payload);
+                    let mut key = [0; uuid::fmt::Hyphenated::LENGTH];
+                    let key = event.key().hyphenated().encode_lower(&mut key);
+                    let held = Held {
+                        seq: self.seq(),
+                        key: key.as_bytes(),
+                        payload: &payload,
+                        timestamp: Some(event.at().as_millisecond()),
+                        alone: Alone::No,
+                        cut: false,
+                    };
+                    self.client.send(&self.main, held, envelope.ack, false);
+                }
                 Item::Rejected(rejected) => {
                     wire::encode_rejected(&rejected, &mut payload);
                     self.send_dead_letter(&rejected, &payload, envelope.ack, false);

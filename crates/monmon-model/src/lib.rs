@@ -4,6 +4,7 @@
 
 pub mod bounds;
 mod check;
+mod event;
 mod failure;
 mod id;
 mod match_result;
@@ -15,6 +16,7 @@ mod twin;
 pub mod wire;
 
 pub use check::{Check, Labels, Prober};
+pub use event::{Event, Incident, Receipt};
 pub use failure::{Failure, FailureKind, Owner, Phase};
 pub use id::{boot_id, check_id, definition_id, match_id, measurement_id, rejected_id, tls_id};
 pub use match_result::{Match, MatchStatus, Metric};

@@ -14,7 +14,7 @@ use crate::bounds::{
     MESSAGE_CHARS_MAX, METRIC_NAME_CHARS_MAX, METRIC_UNIT_CHARS_MAX, METRICS_MAX, NAME_CHARS_MAX, NOTES_MAX,
     STEPS_MAX, fits,
 };
-use crate::{Details, Measurement, Rejected, RejectedReason};
+use crate::{Check, Details, Event, Measurement, Prober, Rejected, RejectedReason};
 
 pub use decoder::Decoder;
 
@@ -26,6 +26,15 @@ pub const MEASUREMENT_BYTES_MAX: usize = 1 << 20;
 
 const PREFIX: &[u8] = br#"{"v":1,"type":"measurement","#;
 
+const EVENT_PREFIX: &[u8] = br#"{"v":1,"#;
+
+/// What a message may be.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Message {
+    Measurement(Measurement),
+    Event(Event),
+}
+
 /// Appends one measurement, without a line end.
 pub fn encode(measurement: &Measurement, into: &mut Vec<u8>) {
     into.extend_from_slice(PREFIX);
@@ -33,6 +42,14 @@ pub fn encode(measurement: &Measurement, into: &mut Vec<u8>) {
     serde_json::to_writer(&mut *into, measurement)
         .expect("a measurement has string keys only and a Vec takes all");
     // The object's own brace stands in the prefix.
+    into.remove(at);
+}
+
+/// Appends one event, without a line end.
+pub fn encode_event(event: &Event, into: &mut Vec<u8>) {
+    into.extend_from_slice(EVENT_PREFIX);
+    let at = into.len();
+    serde_json::to_writer(&mut *into, event).expect("an event has string keys only and a Vec takes all");
     into.remove(at);
 }
 
@@ -66,20 +83,16 @@ pub fn decode(bytes: &[u8]) -> Result<Measurement, DecodeError> {
     decode_by(bytes, |text| serde_json::from_str(text))
 }
 
+/// Reads one message of whatever type.
+pub fn decode_message(bytes: &[u8]) -> Result<Message, DecodeError> {
+    Decoder::default().decode_message(bytes)
+}
+
 fn decode_by(
     bytes: &[u8],
     read: impl FnOnce(&str) -> serde_json::Result<Measurement>,
 ) -> Result<Measurement, DecodeError> {
-    if bytes.is_empty() {
-        return Err(refuse(RejectedReason::Empty, "the message has no bytes"));
-    }
-    if bytes.len() > MEASUREMENT_BYTES_MAX {
-        let message =
-            format!("{} bytes are more than the {MEASUREMENT_BYTES_MAX} of a measurement", bytes.len());
-        return Err(refuse(RejectedReason::TooLarge, message));
-    }
-    let text =
-        std::str::from_utf8(bytes).map_err(|error| refuse(RejectedReason::NotUtf8, error.to_string()))?;
+    let text = text_of(bytes)?;
     if !bytes.starts_with(PREFIX) {
         check_header(text)?;
     }
@@ -91,6 +104,62 @@ fn decode_by(
     check_fields(&measurement)?;
     check_lengths(&measurement)?;
     Ok(measurement)
+}
+
+fn text_of(bytes: &[u8]) -> Result<&str, DecodeError> {
+    if bytes.is_empty() {
+        return Err(refuse(RejectedReason::Empty, "the message has no bytes"));
+    }
+    if bytes.len() > MEASUREMENT_BYTES_MAX {
+        let message = format!("{} bytes are more than the {MEASUREMENT_BYTES_MAX} of a message", bytes.len());
+        return Err(refuse(RejectedReason::TooLarge, message));
+    }
+    std::str::from_utf8(bytes).map_err(|error| refuse(RejectedReason::NotUtf8, error.to_string()))
+}
+
+/// The event that the bytes are, unless they are no event or one of another version.
+fn event_of(bytes: &[u8]) -> Result<Option<Event>, DecodeError> {
+    #[derive(Deserialize)]
+    struct Header<'a> {
+        v: u64,
+        r#type: &'a str,
+    }
+    let text = text_of(bytes)?;
+    let is_event =
+        |header: Header<'_>| header.v == VERSION && matches!(header.r#type, "receipt" | "incident");
+    if !serde_json::from_str(text).is_ok_and(is_event) {
+        return Ok(None);
+    }
+    let event =
+        serde_json::from_str(text).map_err(|error| refuse(RejectedReason::BadField, error.to_string()))?;
+    check_text(text)?;
+    check_event(&event)?;
+    Ok(Some(event))
+}
+
+/// The bounds of an event's numbers and texts, as the schema tells them.
+fn check_event(event: &Event) -> Result<(), DecodeError> {
+    match event {
+        Event::Receipt(receipt) => {
+            check_prober(&receipt.prober)?;
+            hold("pipeline", &receipt.pipeline, NAME_CHARS_MAX)?;
+            hold("source", &receipt.source, NAME_CHARS_MAX)?;
+            let orderly = receipt.first_seq >= 1
+                && receipt.first_seq <= receipt.last_seq.saturating_add(1)
+                && i64::try_from(receipt.last_seq).is_ok();
+            if !orderly {
+                let message = format!("`first_seq` {} to `last_seq` {}", receipt.first_seq, receipt.last_seq);
+                return Err(refuse(RejectedReason::BadField, message));
+            }
+        }
+        Event::Incident(incident) => {
+            check_check(&incident.check)?;
+            hold("pipeline", &incident.pipeline, NAME_CHARS_MAX)?;
+            hold("detector", &incident.detector, NAME_CHARS_MAX)?;
+            hold("reason", &incident.reason, MESSAGE_CHARS_MAX)?;
+        }
+    }
+    Ok(())
 }
 
 /// The JSON Schema of the format.
@@ -202,21 +271,8 @@ fn check_fields(measurement: &Measurement) -> Result<(), DecodeError> {
 
 /// The bounds of the texts, as the schema tells them.
 fn check_lengths(measurement: &Measurement) -> Result<(), DecodeError> {
-    let Measurement { check, prober, .. } = measurement;
-    hold("check.name", &check.name, NAME_CHARS_MAX)?;
-    hold("check.pipeline", &check.pipeline, NAME_CHARS_MAX)?;
-    hold("check.source", &check.source, NAME_CHARS_MAX)?;
-    hold("prober.name", &prober.name, NAME_CHARS_MAX)?;
-    hold("prober.location", prober.location.as_deref().unwrap_or_default(), NAME_CHARS_MAX)?;
-    hold("check.schedule", check.schedule.as_deref().unwrap_or_default(), NAME_CHARS_MAX)?;
-    if check.labels.len() > LABELS_MAX {
-        let message = format!("`check.labels` has {} labels, at most {LABELS_MAX}", check.labels.len());
-        return Err(refuse(RejectedReason::BadField, message));
-    }
-    for (name, value) in &check.labels {
-        hold("check.labels", name, LABEL_NAME_CHARS_MAX)?;
-        hold("check.labels", value, LABEL_VALUE_CHARS_MAX)?;
-    }
+    check_check(&measurement.check)?;
+    check_prober(&measurement.prober)?;
     if let Some(reason) = &measurement.reason {
         hold("reason.name", reason.name().unwrap_or_default(), NAME_CHARS_MAX)?;
         hold("reason.message", reason.message(), MESSAGE_CHARS_MAX)?;
@@ -246,6 +302,27 @@ fn check_lengths(measurement: &Measurement) -> Result<(), DecodeError> {
         }
     }
     Ok(())
+}
+
+fn check_check(check: &Check) -> Result<(), DecodeError> {
+    hold("check.name", &check.name, NAME_CHARS_MAX)?;
+    hold("check.pipeline", &check.pipeline, NAME_CHARS_MAX)?;
+    hold("check.source", &check.source, NAME_CHARS_MAX)?;
+    hold("check.schedule", check.schedule.as_deref().unwrap_or_default(), NAME_CHARS_MAX)?;
+    if check.labels.len() > LABELS_MAX {
+        let message = format!("`check.labels` has {} labels, at most {LABELS_MAX}", check.labels.len());
+        return Err(refuse(RejectedReason::BadField, message));
+    }
+    for (name, value) in &check.labels {
+        hold("check.labels", name, LABEL_NAME_CHARS_MAX)?;
+        hold("check.labels", value, LABEL_VALUE_CHARS_MAX)?;
+    }
+    Ok(())
+}
+
+fn check_prober(prober: &Prober) -> Result<(), DecodeError> {
+    hold("prober.name", &prober.name, NAME_CHARS_MAX)?;
+    hold("prober.location", prober.location.as_deref().unwrap_or_default(), NAME_CHARS_MAX)
 }
 
 fn check_details(details: &Details) -> Result<(), DecodeError> {

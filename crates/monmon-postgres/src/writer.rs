@@ -136,6 +136,7 @@ impl Writer {
         // Of two with one id the first that came is the one to store.
         batch.sort_by_key(|envelope| match &envelope.item {
             Item::Measurement(measured) => measured.measurement.id,
+            Item::Event(reported) => reported.event.id(),
             Item::Rejected(rejected) => rejected.id,
         });
         // Halves of halves: a bad row costs about two writes for each doubling of the batch, and the good ones none.
@@ -265,6 +266,8 @@ impl Writer {
                         rows.matches.push(measurement, found);
                     }
                 }
+                // No table of this schema holds them.
+                Item::Event(_) => {}
                 Item::Rejected(rejected) => rows.dead_letters.push(rejected),
             }
         }

@@ -89,6 +89,7 @@ fn transact(
     let mut items: Vec<&Item> = batch.iter().map(|envelope| &envelope.item).collect();
     items.sort_by_key(|item| match item {
         Item::Measurement(measured) => measured.measurement.scheduled_at,
+        Item::Event(reported) => reported.event.at(),
         Item::Rejected(rejected) => rejected.at,
     });
     // The lock is taken at the start: one taken later could be refused without any waiting.
@@ -96,6 +97,8 @@ fn transact(
     let mut tally = Tally::default();
     for item in items {
         match item {
+            // No table of this schema holds them.
+            Item::Event(_) => {}
             Item::Rejected(rejected) => {
                 put_dead_letter(&transaction, rejected)?;
                 tally.rejected += 1;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use monmon_model::{Match, Measurement, Origin, Outcome, Rejected, RejectedReason};
+use monmon_model::{Event, Match, Measurement, Origin, Outcome, Rejected, RejectedReason};
 
 use crate::{Ack, Page};
 
@@ -19,6 +19,8 @@ pub struct Envelope {
 #[derive(Clone, Debug)]
 pub enum Item {
     Measurement(Measured),
+    /// What a prober or a detector tells beside measurements; transforms let it pass.
+    Event(Reported),
     /// What could not be read or stored: it travels on to the sinks, which keep it apart.
     Rejected(Box<Rejected>),
 }
@@ -28,6 +30,14 @@ pub enum Item {
 pub struct Measured {
     pub measurement: Box<Measurement>,
     pub page: Option<Page>,
+    /// Where it was read; none when it was made in this process.
+    pub place: Option<Place>,
+}
+
+/// An event.
+#[derive(Clone, Debug)]
+pub struct Reported {
+    pub event: Box<Event>,
     /// Where it was read; none when it was made in this process.
     pub place: Option<Place>,
 }
@@ -92,6 +102,10 @@ impl Envelope {
         Envelope { item: Item::Measurement(Measured { measurement, page: None, place: Some(place) }), ack }
     }
 
+    pub fn event(event: Event, place: Option<Place>, ack: Ack) -> Envelope {
+        Envelope { item: Item::Event(Reported { event: Box::new(event), place }), ack }
+    }
+
     pub fn rejected(rejected: Rejected, ack: Ack) -> Envelope {
         Envelope { item: Item::Rejected(Box::new(rejected)), ack }
     }
@@ -105,6 +119,7 @@ impl Envelope {
     pub fn weight(&self) -> usize {
         match &self.item {
             Item::Measurement(measured) => measurement_weight(&measured.measurement),
+            Item::Event(_) => EVENT_BYTES,
             Item::Rejected(rejected) => FIXED_BYTES + rejected.bytes.len(),
         }
     }
@@ -119,6 +134,8 @@ impl Envelope {
 
 /// What an item takes without its texts of free length.
 const FIXED_BYTES: usize = 400;
+/// About what an event takes.
+const EVENT_BYTES: usize = 800;
 
 fn measurement_weight(measurement: &Measurement) -> usize {
     let redirects: usize = measurement.redirects.iter().map(|hop| hop.url.len() + 300).sum();

@@ -24,7 +24,7 @@ pub use context::{Clock, Mode, ProberIdentity, StageContext, SystemClock, System
 pub use counters::{Counts, StageCounters};
 pub use edge::{EDGE_PLACES, Inlet, Outlet, Tap, inlet};
 pub use emitter::{Closed, Emitter};
-pub use envelope::{Batch, Envelope, Feed, Item, Measured, Place};
+pub use envelope::{Batch, Envelope, Feed, Item, Measured, Place, Reported};
 pub use error::StageError;
 pub use gather::Gather;
 pub use kind::{

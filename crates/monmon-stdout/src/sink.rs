@@ -53,6 +53,7 @@ fn write_batch(
     for envelope in &batch {
         match &envelope.item {
             Item::Measurement(measured) => wire::encode(&measured.measurement, lines),
+            Item::Event(reported) => wire::encode_event(&reported.event, lines),
             Item::Rejected(one) => {
                 rejected += 1;
                 wire::encode_rejected(one, lines);

@@ -187,7 +187,7 @@ impl Captured {
     pub fn measurements(&self) -> Vec<Measurement> {
         let measured = |item| match item {
             Item::Measurement(measured) => Some(*measured.measurement),
-            Item::Rejected(_) => None,
+            Item::Event(_) | Item::Rejected(_) => None,
         };
         self.items().into_iter().filter_map(measured).collect()
     }

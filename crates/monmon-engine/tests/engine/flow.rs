@@ -260,7 +260,7 @@ async fn what_was_rejected_passes_through() {
             .iter()
             .filter_map(|item| match item {
                 Item::Rejected(rejected) => Some(&**rejected),
-                Item::Measurement(_) => None,
+                Item::Measurement(_) | Item::Event(_) => None,
             })
             .collect();
         assert_eq!(found, [&rejected()]);

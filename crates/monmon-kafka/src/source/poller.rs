@@ -175,8 +175,9 @@ impl Poller {
         shared.counters.add_received(1);
         let ack = Ack::new(self.tracker.clone(), token);
         let place = Place { feed: self.feed.clone(), partition, offset };
-        shared.put(match self.decoder.borrow_mut().decode(payload) {
-            Ok(measurement) => Envelope::read(measurement, place, ack),
+        shared.put(match self.decoder.borrow_mut().decode_message(payload) {
+            Ok(wire::Message::Measurement(measurement)) => Envelope::read(measurement, place, ack),
+            Ok(wire::Message::Event(event)) => Envelope::event(event, Some(place), ack),
             Err(error) => {
                 shared.counters.add_rejected(1);
                 Envelope::rejected(self.reject(message, payload, &place, error), ack)

@@ -75,7 +75,7 @@ impl Reader {
 fn seq(envelope: &Envelope) -> u64 {
     match &envelope.item {
         Item::Measurement(measured) => measured.measurement.seq,
-        Item::Rejected(rejected) => panic!("{rejected:?}"),
+        other => panic!("{other:?}"),
     }
 }
 

@@ -24,7 +24,7 @@ impl Store {
         for envelope in batch {
             match &envelope.item {
                 Item::Measurement(measured) => *self.times.entry(measured.measurement.seq).or_default() += 1,
-                Item::Rejected(rejected) => panic!("{rejected:?}"),
+                other => panic!("{other:?}"),
             }
             envelope.ack.deliver();
         }

@@ -26,7 +26,7 @@ fn values(numbers: std::ops::Range<u64>) -> Vec<Vec<u8>> {
 fn seq(envelope: &Envelope) -> u64 {
     match &envelope.item {
         Item::Measurement(measured) => measured.measurement.seq,
-        Item::Rejected(rejected) => panic!("{rejected:?}"),
+        other => panic!("{other:?}"),
     }
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::{DecodeError, decode_by};
+use super::{DecodeError, Message, PREFIX, decode_by, event_of};
 use crate::{Check, Details, Failure, Hop, Match, Measurement, Outcome, Prober, Reason, Timings, Tls};
 
 /// How many checks and how many probers are known at a time; with one more, learning begins anew.
@@ -32,6 +32,17 @@ impl Decoder {
             // What is wrong is told with its place in the whole.
             Err(_inexact) => serde_json::from_str(text),
         })
+    }
+
+    /// Reads a message of whatever type.
+    pub fn decode_message(&mut self, bytes: &[u8]) -> Result<Message, DecodeError> {
+        // Nearly every message is a measurement, and begins as ours do.
+        if !bytes.starts_with(PREFIX)
+            && let Some(event) = event_of(bytes)?
+        {
+            return Ok(Message::Event(event));
+        }
+        self.decode(bytes).map(Message::Measurement)
     }
 
     fn read(&mut self, text: &str) -> serde_json::Result<Measurement> {

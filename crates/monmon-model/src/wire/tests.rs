@@ -9,8 +9,8 @@ use uuid::{Uuid, uuid};
 
 use super::*;
 use crate::{
-    Certificate, Check, Details, Failure, FailureKind, Hop, Match, MatchStatus, Metric, Note, Outcome, Phase,
-    Prober, Reason, Step, Timings, Tls, Tried, check_id, measurement_id,
+    Certificate, Check, Details, Failure, FailureKind, Hop, Incident, Match, MatchStatus, Metric, Note,
+    Outcome, Phase, Prober, Reason, Receipt, Step, Timings, Tls, Tried, check_id, measurement_id,
 };
 
 const PROBER: Uuid = uuid!("0b0b0b0b-0b0b-4b0b-8b0b-0b0b0b0b0b0b");
@@ -376,5 +376,64 @@ proptest! {
             let back: Metric = serde_json::from_str(&text).expect("JSON");
             prop_assert_eq!(back.value().to_bits(), metric.value().to_bits(), "{}", text);
         }
+    }
+}
+
+fn events() -> [Event; 2] {
+    let measurement = example();
+    let at: Timestamp = "2026-11-23T12:01:00Z".parse().expect("a time");
+    let receipt = Receipt {
+        id: uuid!("01932b00-0000-7000-8000-000000000001"),
+        prober: measurement.prober.clone(),
+        pipeline: "producer".to_owned(),
+        source: "sites".to_owned(),
+        at,
+        first_seq: 1,
+        last_seq: 42,
+        ids_xor: measurement.id,
+        last: false,
+    };
+    let incident = Incident {
+        id: uuid!("01932b00-0000-7000-8000-000000000002"),
+        check: measurement.check.clone(),
+        pipeline: "consumer".to_owned(),
+        detector: "outages".to_owned(),
+        began_at: measurement.scheduled_at,
+        opened_at: at,
+        closed_at: None,
+        reason: "connection refused".to_owned(),
+    };
+    [Event::Receipt(receipt), Event::Incident(incident)]
+}
+
+#[test]
+fn events_come_back_as_they_were_and_are_no_measurements() {
+    for event in events() {
+        let mut bytes = Vec::new();
+        encode_event(&event, &mut bytes);
+        assert!(bytes.starts_with(br#"{"v":1,"type":""#), "{}", String::from_utf8_lossy(&bytes));
+        assert_eq!(decode_message(&bytes), Ok(Message::Event(event)));
+        assert_eq!(decode(&bytes).map_err(|error| error.reason), Err(RejectedReason::NotOurs));
+    }
+}
+
+#[test]
+fn events_out_of_their_bounds_are_refused() {
+    let [receipt, incident] = events().map(|event| {
+        let mut bytes = Vec::new();
+        encode_event(&event, &mut bytes);
+        String::from_utf8(bytes).expect("text")
+    });
+    let name = "x".repeat(NAME_CHARS_MAX + 1);
+    for (text, reason) in [
+        (receipt.replace("\"first_seq\":1", "\"first_seq\":44"), RejectedReason::BadField),
+        (receipt.replace("\"first_seq\":1", "\"first_seq\":0"), RejectedReason::BadField),
+        (receipt.replace("\"last_seq\":42", "\"last_seq\":18446744073709551615"), RejectedReason::BadField),
+        (incident.replace("\"outages\"", &format!("\"{name}\"")), RejectedReason::BadField),
+        (incident.replace("connection refused", "\\u0000"), RejectedReason::NulInText),
+        (incident.replace("\"v\":1", "\"v\":2"), RejectedReason::NotOurs),
+        (incident.replace("\"incident\"", "\"poem\""), RejectedReason::NotOurs),
+    ] {
+        assert_eq!(decode_message(text.as_bytes()).map_err(|error| error.reason), Err(reason), "{text}");
     }
 }

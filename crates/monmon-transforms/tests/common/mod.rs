@@ -101,7 +101,7 @@ pub(crate) async fn apply(spec: &dyn StageSpec, measurement: Measurement, page: 
     transform.apply(&mut batch);
     match batch.remove(0).item {
         Item::Measurement(measured) => *measured.measurement,
-        Item::Rejected(_) => panic!("a measurement stays one"),
+        Item::Event(_) | Item::Rejected(_) => panic!("a measurement stays one"),
     }
 }
 

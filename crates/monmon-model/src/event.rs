@@ -1,0 +1,92 @@
+//! What travels beside measurements, on the same way and as safely: receipts of probers and incidents.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::bounds::{MESSAGE_CHARS_MAX, NAME_CHARS_MAX};
+use crate::{Check, Prober};
+
+/// One message that is no measurement.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Event {
+    Receipt(Receipt),
+    Incident(Incident),
+}
+
+/// What a source says it has numbered since its last receipt: held against the rows it proves that none is missing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Receipt {
+    /// UUIDv7: the receipt's time, and a hash of boot and `last_seq`.
+    pub id: Uuid,
+    pub prober: Arc<Prober>,
+    /// Name of the pipeline.
+    #[schemars(length(max = NAME_CHARS_MAX))]
+    pub pipeline: String,
+    /// Name of the source stage.
+    #[schemars(length(max = NAME_CHARS_MAX))]
+    pub source: String,
+    pub at: Timestamp,
+    /// The first number that this receipt is about; `last_seq + 1` where nothing was numbered.
+    pub first_seq: u64,
+    /// The last one.
+    pub last_seq: u64,
+    /// All ids of these measurements, one XORed with the other.
+    pub ids_xor: Uuid,
+    /// No receipt of this boot follows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub last: bool,
+}
+
+/// A check's passage from up to down, or back, as a detector decided.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Incident {
+    /// UUIDv7: the time of the first bad slot, and a hash of detector and check. The same for all that is told of one incident.
+    pub id: Uuid,
+    pub check: Arc<Check>,
+    /// Name of the pipeline in which the detector stands.
+    #[schemars(length(max = NAME_CHARS_MAX))]
+    pub pipeline: String,
+    /// Name of the detector's stage.
+    #[schemars(length(max = NAME_CHARS_MAX))]
+    pub detector: String,
+    /// The first bad slot.
+    pub began_at: Timestamp,
+    /// The slot that made it an incident.
+    pub opened_at: Timestamp,
+    /// The slot that ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed_at: Option<Timestamp>,
+    /// Why the check was found down, in words.
+    #[schemars(length(max = MESSAGE_CHARS_MAX))]
+    pub reason: String,
+}
+
+impl Event {
+    pub fn id(&self) -> Uuid {
+        match self {
+            Event::Receipt(receipt) => receipt.id,
+            Event::Incident(incident) => incident.id,
+        }
+    }
+
+    /// When it happened.
+    pub fn at(&self) -> Timestamp {
+        match self {
+            Event::Receipt(receipt) => receipt.at,
+            Event::Incident(incident) => incident.closed_at.unwrap_or(incident.opened_at),
+        }
+    }
+
+    /// What it is about, and so what it stays in order with: a prober, or a check.
+    pub fn key(&self) -> Uuid {
+        match self {
+            Event::Receipt(receipt) => receipt.prober.id,
+            Event::Incident(incident) => incident.check.id,
+        }
+    }
+}
