@@ -104,6 +104,11 @@ pub fn boot_id(now: Timestamp) -> Uuid {
     made_v7(now, hash)
 }
 
+/// The id of the record of a batch: drawn as well, for each try is a batch of its own.
+pub fn batch_id(now: Timestamp) -> Uuid {
+    boot_id(now)
+}
+
 fn made_v7(at: Timestamp, hash: Sha256) -> Uuid {
     let digest = hash.finalize();
     let mut bits = [0; 10];

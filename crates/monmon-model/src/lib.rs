@@ -18,7 +18,7 @@ pub mod wire;
 pub use check::{Check, Labels, Prober};
 pub use event::{Event, Incident, Receipt};
 pub use failure::{Failure, FailureKind, Owner, Phase};
-pub use id::{boot_id, check_id, definition_id, match_id, measurement_id, rejected_id, tls_id};
+pub use id::{batch_id, boot_id, check_id, definition_id, match_id, measurement_id, rejected_id, tls_id};
 pub use match_result::{Match, MatchStatus, Metric};
 pub use measurement::{Certificate, Details, Hop, Measurement, Note, Reason, Step, Timings, Tls, Tried};
 pub use outcome::Outcome;

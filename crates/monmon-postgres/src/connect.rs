@@ -1,12 +1,13 @@
 //! One connection: its driver runs beside it and ends with it.
 //!
-//! There is no pool (deadpool-postgres was looked at): each writer keeps one session for as long as it lives, and with it
-//! what only that session knows (prepared statements, which rows and partitions are there), so that a pool would have
-//! nothing to hand round, would test with a round trip of its own what the batch's round trip tells anyway, and would
-//! keep its own timeouts and retries beside the writer's.
+//! There is no pool (deadpool-postgres was looked at): each writer keeps one connection for as long as it lives, and with it
+//! what it knows of the server behind it (which rows and partitions are there), so that a pool would have nothing to hand
+//! round, would test with a round trip of its own what the batch's round trip tells anyway, and would keep its own
+//! timeouts and retries beside the writer's.
 
 use std::time::Duration;
 
+use futures_util::future::join;
 use tokio::task::JoinSet;
 use tokio_postgres::Client;
 
@@ -53,25 +54,35 @@ pub(crate) async fn connect(target: &Target) -> Result<Connection, StoreError> {
     Ok(Connection { client, driver })
 }
 
-/// Opens a session in which no statement, lock or forgotten transaction holds others for long. Without just-in-time
-/// compilation: where tables have no statistics yet the server takes a look at a thousand ids for one at millions of rows,
-/// and compiles for 50 ms what runs for 5.
-pub(crate) async fn open_session(target: &Target, timeouts: Timeouts) -> Result<Connection, StoreError> {
-    let connection = connect(target).await?;
-    let settings = format!(
-        "SET statement_timeout = {}; SET lock_timeout = {}; SET idle_in_transaction_session_timeout = {}; \
-         SET timezone = 'UTC'; SET jit = off",
-        timeouts.statement.as_millis(),
-        timeouts.lock.as_millis(),
-        timeouts.statement.as_millis(),
-    );
-    let set = connection.client.batch_execute(&settings);
-    match tokio::time::timeout(target.connect_timeout, set).await {
-        Ok(set) => set.map_err(|error| StoreError::sort(&error, target.place()))?,
-        Err(_) => {
-            let message = format!("no answer within {:?}", target.connect_timeout);
-            return Err(StoreError::Unreachable { place: target.place().to_owned(), message });
-        }
-    }
-    Ok(connection)
+/// Without just-in-time compilation: where tables have no statistics yet the server takes a look at a thousand ids for one
+/// at millions of rows, and compiles for 50 ms what runs for 5.
+pub(crate) fn begin(timeouts: Timeouts) -> String {
+    let (statement, lock) = (timeouts.statement.as_millis(), timeouts.lock.as_millis());
+    format!(
+        "BEGIN; SET LOCAL statement_timeout = {statement}; SET LOCAL lock_timeout = {lock}; \
+         SET LOCAL idle_in_transaction_session_timeout = {statement}; SET LOCAL timezone = 'UTC'; SET LOCAL jit = off"
+    )
+}
+
+/// Sends a transaction at once, so that it is open only as long as the server works on it: no statement, lock or forgotten
+/// transaction holds others for long. `work` sends all of its statements when it is first polled, as the driver does; what
+/// it sends later would be outside of the transaction.
+///
+/// Nothing is left with the session, neither settings nor prepared statements: behind a pooler like PgBouncer the next
+/// transaction may get another one. On any error nothing may be taken as done: the answer to COMMIT may have been lost.
+pub(crate) async fn transact<T>(
+    connection: &Connection,
+    begin: &str,
+    work: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    place: &str,
+) -> Result<T, StoreError> {
+    let client = &connection.client;
+    let (begun, (worked, committed)) =
+        join(client.batch_execute(begin), join(work, client.batch_execute("COMMIT"))).await;
+    // The first error is the cause; what follows it only says that the transaction is over.
+    let sort = |error| StoreError::sort(&error, place);
+    begun.map_err(sort)?;
+    let done = worked.map_err(sort)?;
+    committed.map_err(sort)?;
+    Ok(done)
 }

@@ -1,5 +1,7 @@
 //! The numbered files of `sql/postgres/`, applied in order.
 
+use tokio_postgres::Client;
+
 use crate::connect::connect;
 use crate::error::StoreError;
 use crate::target::Target;
@@ -27,6 +29,7 @@ const MIGRATIONS: &[Migration] = migrations! {
     4 "uptime" "0004_uptime.sql"
     5 "metrics" "0005_metrics.sql"
     6 "details" "0006_details.sql"
+    7 "batches" "0007_batches.sql"
 };
 
 /// A migration that was applied by this call.
@@ -39,32 +42,32 @@ pub struct Applied {
 /// Brings the schema up to date; empty when it was. Any number of callers at once: they wait for each other.
 pub async fn migrate(target: &Target) -> Result<Vec<Applied>, StoreError> {
     let connection = connect(target).await?;
-    // The files take this lock themselves, each for its own transaction; held for the session it also makes sure that
-    // what is told as applied was applied here. It goes with the connection.
-    connection
-        .client
-        .batch_execute("SET lock_timeout = '1min'; SELECT pg_advisory_lock(120325361463150)")
-        .await
-        .map_err(|error| StoreError::sort(&error, target.place()))?;
     let mut applied = Vec::new();
     for migration in MIGRATIONS {
-        let before = schema_version(&connection.client, target).await?;
-        if before.is_some_and(|version| version >= migration.version) {
-            continue;
+        if apply(&connection.client, migration, target).await? {
+            applied.push(Applied { version: migration.version, name: migration.name });
         }
-        // One DO block is one transaction.
-        connection
-            .client
-            .batch_execute(migration.sql)
-            .await
-            .map_err(|error| StoreError::sort(&error, target.place()))?;
-        applied.push(Applied { version: migration.version, name: migration.name });
     }
     Ok(applied)
 }
 
+/// One file, which is one transaction. Whether it was applied by this call: the lock, which the file takes as well, makes
+/// sure of that.
+async fn apply(client: &Client, migration: &Migration, target: &Target) -> Result<bool, StoreError> {
+    let sort = |error| StoreError::sort(&error, target.place());
+    let begin = "BEGIN; SET LOCAL lock_timeout = '1min'; SELECT pg_advisory_xact_lock(120325361463150)";
+    client.batch_execute(begin).await.map_err(sort)?;
+    let before = schema_version(client, target).await?;
+    let needed = before.is_none_or(|version| version < migration.version);
+    if needed {
+        client.batch_execute(migration.sql).await.map_err(sort)?;
+    }
+    client.batch_execute("COMMIT").await.map_err(sort)?;
+    Ok(needed)
+}
+
 /// The schema must be at least as new as this program. A newer one is fine: columns are only ever added.
-pub(crate) async fn check_schema(client: &tokio_postgres::Client, target: &Target) -> Result<(), StoreError> {
+pub(crate) async fn check_schema(client: &Client, target: &Target) -> Result<(), StoreError> {
     let needed = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
     match schema_version(client, target).await? {
         Some(version) if version >= needed => Ok(()),
@@ -73,15 +76,16 @@ pub(crate) async fn check_schema(client: &tokio_postgres::Client, target: &Targe
     }
 }
 
-async fn schema_version(client: &tokio_postgres::Client, target: &Target) -> Result<Option<i32>, StoreError> {
+async fn schema_version(client: &Client, target: &Target) -> Result<Option<i32>, StoreError> {
     let sort = |error| StoreError::sort(&error, target.place());
     let row = client
-        .query_one("SELECT to_regclass('monmon_schema_version') IS NOT NULL", &[])
+        .query_typed_one("SELECT to_regclass('monmon_schema_version') IS NOT NULL", &[])
         .await
         .map_err(sort)?;
     if !row.get::<_, bool>(0) {
         return Ok(None);
     }
-    let row = client.query_one("SELECT max(version) FROM monmon_schema_version", &[]).await.map_err(sort)?;
+    let row =
+        client.query_typed_one("SELECT max(version) FROM monmon_schema_version", &[]).await.map_err(sort)?;
     Ok(row.get(0))
 }

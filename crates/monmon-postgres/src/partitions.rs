@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
+use tokio_postgres::types::{ToSql, Type};
 
-use crate::connect::Connection;
+use crate::connect::{Connection, transact};
 use crate::error::StoreError;
 
 /// How many days are remembered: more than any window holds.
@@ -48,6 +49,7 @@ impl Days {
     pub(crate) async fn ensure(
         &mut self,
         connection: &Connection,
+        begin: &str,
         times: impl Iterator<Item = Timestamp>,
         place: &str,
     ) -> Result<(), StoreError> {
@@ -61,11 +63,9 @@ impl Days {
         }
         for day in missing {
             let next = day.tomorrow().unwrap_or(day);
-            connection
-                .client
-                .execute("SELECT monmon_create_partitions($1, $2)", &[&day, &next])
-                .await
-                .map_err(|error| StoreError::sort(&error, place))?;
+            let days: [(&(dyn ToSql + Sync), Type); 2] = [(&day, Type::DATE), (&next, Type::DATE)];
+            let made = connection.client.execute_typed("SELECT monmon_create_partitions($1, $2)", &days);
+            transact(connection, begin, made, place).await?;
             if self.made.len() >= DAYS_MAX {
                 self.made.clear();
             }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use monmon_model::{Check, Measurement, Prober, Tls, definition_id, tls_id};
 use monmon_stage::Memory;
 use serde_json::json;
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
 use crate::rows::long;
@@ -126,11 +126,13 @@ impl Remembered {
     }
 }
 
-/// One upsert: which of [`UPSERTS`] it is, and its arrays.
+/// One upsert and its arrays.
 pub(crate) struct Upsert {
-    pub(crate) table: usize,
-    pub(crate) arrays: Vec<Box<dyn ToSql + Sync + Send>>,
+    pub(crate) sql: &'static str,
+    pub(crate) arrays: Vec<Array>,
 }
+
+type Array = (Box<dyn ToSql + Sync + Send>, Type);
 
 const PROBERS: &str = "INSERT INTO monmon_prober (id, name, location, first_seen_at) \
     SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[]) \
@@ -180,83 +182,80 @@ const TLS: &str = "INSERT INTO monmon_tls \
         AS r(id, version, cipher, verified, subject, issuer, not_before, not_after, sha256, chain) \
     ON CONFLICT (id) DO NOTHING";
 
-/// The statements, in the order in which tables are always written.
-pub(crate) const UPSERTS: [&str; 5] = [PROBERS, BOOTS, DEFINITIONS, CHECKS, TLS];
-
 macro_rules! array {
-    ($rows:expr, $pick:expr) => {
-        Box::new($rows.iter().map($pick).collect::<Vec<_>>()) as Box<dyn ToSql + Sync + Send>
+    ($type:ident $rows:expr, $pick:expr) => {
+        (Box::new($rows.iter().map($pick).collect::<Vec<_>>()) as Box<dyn ToSql + Sync + Send>, Type::$type)
     };
 }
 
 impl Needed<'_> {
-    /// The upserts that are needed, in the order of [`UPSERTS`].
+    /// The upserts that are needed, in the order in which tables are always written.
     pub(crate) fn upserts(&self) -> Vec<Upsert> {
         let mut upserts = Vec::new();
         if !self.probers.is_empty() {
             let arrays = vec![
-                array!(self.probers, |(id, _)| *id),
-                array!(self.probers, |(_, (prober, _))| prober.name.clone()),
-                array!(self.probers, |(_, (prober, _))| prober.location.clone()),
-                array!(self.probers, |(_, (_, first))| *first),
+                array!(UUID_ARRAY self.probers, |(id, _)| *id),
+                array!(TEXT_ARRAY self.probers, |(_, (prober, _))| prober.name.clone()),
+                array!(TEXT_ARRAY self.probers, |(_, (prober, _))| prober.location.clone()),
+                array!(TIMESTAMPTZ_ARRAY self.probers, |(_, (_, first))| *first),
             ];
-            upserts.push(Upsert { table: 0, arrays });
+            upserts.push(Upsert { sql: PROBERS, arrays });
         }
         if !self.boots.is_empty() {
             let arrays = vec![
-                array!(self.boots, |(id, _)| *id),
-                array!(self.boots, |(_, (prober_id, _))| *prober_id),
-                array!(self.boots, |(_, (_, first))| *first),
+                array!(UUID_ARRAY self.boots, |(id, _)| *id),
+                array!(UUID_ARRAY self.boots, |(_, (prober_id, _))| *prober_id),
+                array!(TIMESTAMPTZ_ARRAY self.boots, |(_, (_, first))| *first),
             ];
-            upserts.push(Upsert { table: 1, arrays });
+            upserts.push(Upsert { sql: BOOTS, arrays });
         }
         if !self.definitions.is_empty() {
             let rows = self.definitions.iter().map(|(id, (check, first))| (*id, check.id, *check, *first));
-            upserts.push(Upsert { table: 2, arrays: check_arrays(rows.collect()) });
+            upserts.push(Upsert { sql: DEFINITIONS, arrays: check_arrays(rows.collect()) });
         }
         if !self.checks.is_empty() {
             let rows =
                 self.checks.iter().map(|(id, (check, definition, slot))| (*id, *definition, *check, *slot));
-            upserts.push(Upsert { table: 3, arrays: check_arrays(rows.collect()) });
+            upserts.push(Upsert { sql: CHECKS, arrays: check_arrays(rows.collect()) });
         }
         if !self.tls.is_empty() {
-            upserts.push(Upsert { table: 4, arrays: self.tls_arrays() });
+            upserts.push(Upsert { sql: TLS, arrays: self.tls_arrays() });
         }
         upserts
     }
 
-    fn tls_arrays(&self) -> Vec<Box<dyn ToSql + Sync + Send>> {
+    fn tls_arrays(&self) -> Vec<Array> {
         let rows: Vec<_> = self.tls.iter().map(|(id, tls)| (*id, *tls, tls.certificate.as_ref())).collect();
         vec![
-            array!(rows, |(id, _, _)| *id),
-            array!(rows, |(_, tls, _)| tls.version.clone()),
-            array!(rows, |(_, tls, _)| tls.cipher.clone()),
-            array!(rows, |(_, tls, _)| tls.verified),
-            array!(rows, |(_, _, certificate)| certificate.map(|certificate| certificate.subject.clone())),
-            array!(rows, |(_, _, certificate)| certificate.map(|certificate| certificate.issuer.clone())),
-            array!(rows, |(_, _, certificate)| certificate.map(|certificate| certificate.not_before)),
-            array!(rows, |(_, _, certificate)| certificate.map(|certificate| certificate.not_after)),
-            array!(rows, |(_, _, certificate)| certificate
+            array!(UUID_ARRAY rows, |(id, _, _)| *id),
+            array!(TEXT_ARRAY rows, |(_, tls, _)| tls.version.clone()),
+            array!(TEXT_ARRAY rows, |(_, tls, _)| tls.cipher.clone()),
+            array!(BOOL_ARRAY rows, |(_, tls, _)| tls.verified),
+            array!(TEXT_ARRAY rows, |(_, _, certificate)| certificate.map(|certificate| certificate.subject.clone())),
+            array!(TEXT_ARRAY rows, |(_, _, certificate)| certificate.map(|certificate| certificate.issuer.clone())),
+            array!(TIMESTAMPTZ_ARRAY rows, |(_, _, certificate)| certificate.map(|certificate| certificate.not_before)),
+            array!(TIMESTAMPTZ_ARRAY rows, |(_, _, certificate)| certificate.map(|certificate| certificate.not_after)),
+            array!(TEXT_ARRAY rows, |(_, _, certificate)| certificate
                 .and_then(|certificate| certificate.sha256.clone())),
-            array!(rows, |(_, tls, _)| (!tls.chain.is_empty()).then(|| json!(tls.chain).to_string())),
+            array!(TEXT_ARRAY rows, |(_, tls, _)| (!tls.chain.is_empty()).then(|| json!(tls.chain).to_string())),
         ]
     }
 }
 
 /// The columns of a check or a definition: id, the other id, what defines it, a slot.
-fn check_arrays(rows: Vec<(Uuid, Uuid, &Check, Timestamp)>) -> Vec<Box<dyn ToSql + Sync + Send>> {
+fn check_arrays(rows: Vec<(Uuid, Uuid, &Check, Timestamp)>) -> Vec<Array> {
     vec![
-        array!(rows, |row| row.0),
-        array!(rows, |row| row.1),
-        array!(rows, |row| row.2.pipeline.clone()),
-        array!(rows, |row| row.2.source.clone()),
-        array!(rows, |row| row.2.name.clone()),
-        array!(rows, |row| row.2.method.clone()),
-        array!(rows, |row| row.2.url.clone()),
-        array!(rows, |row| long(row.2.interval_us)),
-        array!(rows, |row| long(row.2.timeout_us)),
-        array!(rows, |row| json!(row.2.labels).to_string()),
-        array!(rows, |row| row.3),
-        array!(rows, |row| row.2.schedule.clone()),
+        array!(UUID_ARRAY rows, |row| row.0),
+        array!(UUID_ARRAY rows, |row| row.1),
+        array!(TEXT_ARRAY rows, |row| row.2.pipeline.clone()),
+        array!(TEXT_ARRAY rows, |row| row.2.source.clone()),
+        array!(TEXT_ARRAY rows, |row| row.2.name.clone()),
+        array!(TEXT_ARRAY rows, |row| row.2.method.clone()),
+        array!(TEXT_ARRAY rows, |row| row.2.url.clone()),
+        array!(INT8_ARRAY rows, |row| long(row.2.interval_us)),
+        array!(INT8_ARRAY rows, |row| long(row.2.timeout_us)),
+        array!(TEXT_ARRAY rows, |row| json!(row.2.labels).to_string()),
+        array!(TIMESTAMPTZ_ARRAY rows, |row| row.3),
+        array!(TEXT_ARRAY rows, |row| row.2.schedule.clone()),
     ]
 }

@@ -1,14 +1,16 @@
-//! Measurements, matches and dead letters as columns: one array for each, as `unnest` takes them.
+//! Measurements, matches, records of batches and dead letters as columns: one array for each, as `unnest` takes them.
 
 use jiff::Timestamp;
 use monmon_model::{Match, Measurement, Rejected, match_id};
-use tokio_postgres::types::ToSql;
+use monmon_stage::Slice;
+use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
 const FIRST_YEAR: Timestamp = Timestamp::constant(-62_135_596_800, 0);
 
-/// The parameters of one statement.
-pub(crate) type Parameters<'a> = Vec<&'a (dyn ToSql + Sync)>;
+/// The parameters of one statement, with the types that the server shall take them as: a statement is sent with its
+/// parameters, and nobody asks the server first what it would expect.
+pub(crate) type Parameters<'a> = Vec<(&'a (dyn ToSql + Sync), Type)>;
 
 /// A table's columns, from which its statements are made.
 pub(crate) struct Columns {
@@ -20,13 +22,17 @@ impl Columns {
     /// `INSERT` of all rows in their order; what is there already stays as it is. The first array is parameter `first`.
     pub(crate) fn insert(&self, first: usize, condition: &str) -> String {
         let names = self.names();
-        let picked: Vec<String> = self.names_and_types.iter().map(|(name, sql)| picked(name, sql)).collect();
         format!(
             "INSERT INTO {} ({names}) SELECT {} FROM unnest({}) AS r({names}) {condition} ON CONFLICT DO NOTHING",
             self.table,
-            picked.join(", "),
+            self.picked(),
             self.arrays(first),
         )
+    }
+
+    pub(crate) fn picked(&self) -> String {
+        let picked: Vec<String> = self.names_and_types.iter().map(|(name, sql)| picked(name, sql)).collect();
+        picked.join(", ")
     }
 
     pub(crate) fn names(&self) -> String {
@@ -41,14 +47,37 @@ impl Columns {
     }
 }
 
-/// A json array is one of texts, parsed by the server: the driver would else parse it here only to write it.
+/// Whether values go to the server as texts which it reads itself: the driver would else parse JSON only to write it, and
+/// it knows no ranges.
+fn as_text(sql: &str) -> bool {
+    matches!(sql, "jsonb" | "int8multirange")
+}
+
 fn array(at: usize, sql: &str) -> String {
-    format!("${at}::{}[]", if sql == "jsonb" { "text" } else { sql })
+    format!("${at}::{}[]", if as_text(sql) { "text" } else { sql })
+}
+
+/// The type of an array of a column's type.
+pub(crate) fn array_type(sql: &str) -> Type {
+    match sql {
+        "uuid" => Type::UUID_ARRAY,
+        "timestamptz" => Type::TIMESTAMPTZ_ARRAY,
+        "bigint" => Type::INT8_ARRAY,
+        "integer" => Type::INT4_ARRAY,
+        "smallint" => Type::INT2_ARRAY,
+        "boolean" => Type::BOOL_ARRAY,
+        "bytea" => Type::BYTEA_ARRAY,
+        // Also jsonb and ranges: see `array`.
+        _ => Type::TEXT_ARRAY,
+    }
 }
 
 /// A column of the arrays as the table holds it.
 pub(crate) fn picked(name: &str, sql: &str) -> String {
-    format!("r.\"{name}\"{}", if sql == "jsonb" { "::jsonb" } else { "" })
+    match as_text(sql) {
+        true => format!("r.\"{name}\"::{sql}"),
+        false => format!("r.\"{name}\""),
+    }
 }
 
 /// Declares a table's columns once: the arrays, and what statements are made of.
@@ -62,7 +91,7 @@ macro_rules! columns {
             pub(crate) const COLUMNS: Columns = Columns { table: $table, names_and_types: &[$(($text, $sql),)*] };
 
             pub(crate) fn parameters(&self) -> Parameters<'_> {
-                vec![$(&self.$column as &(dyn ToSql + Sync),)*]
+                vec![$((&self.$column as &(dyn ToSql + Sync), array_type($sql)),)*]
             }
 
             pub(crate) fn is_empty(&self) -> bool {
@@ -142,6 +171,24 @@ columns! {
 }
 
 columns! {
+    /// Rows of `monmon_batch`, but for what the server counts itself.
+    BatchRows in "monmon_batch" {
+        id "id" "uuid": Uuid,
+        first_offset "first_offset" "bigint": i64,
+        last_offset "last_offset" "bigint": i64,
+        partition_id "partition_id" "integer": i32,
+        messages "messages" "integer": i32,
+        dead_letters "dead_letters" "integer": i32,
+        events "events" "integer": i32,
+        pipeline "pipeline" "text": &'a str,
+        stage "stage" "text": &'a str,
+        source "source" "text": &'a str,
+        topic "topic" "text": &'a str,
+        offsets "offsets" "int8multirange": Option<String>,
+    }
+}
+
+columns! {
     /// Rows of `monmon_dead_letter`.
     DeadLetterRows in "monmon_dead_letter" {
         id "id" "uuid": Uuid,
@@ -217,6 +264,29 @@ impl<'a> MatchRows<'a> {
         self.message.put(row, found.message.as_deref());
         self.values.put(row, (!found.values.is_empty()).then(|| json(&found.values)));
         self.metrics.put(row, (!found.metrics.is_empty()).then(|| json(&found.metrics)));
+    }
+}
+
+impl<'a> BatchRows<'a> {
+    pub(crate) fn push(&mut self, id: Uuid, stage: &'a str, slice: &Slice<'a>) {
+        let row = self.id.len();
+        let count = |count: u32| i32::try_from(count).unwrap_or(i32::MAX);
+        self.id.push(id);
+        self.first_offset.push(slice.first());
+        self.last_offset.push(slice.last());
+        self.partition_id.push(slice.partition);
+        self.messages.push(count(slice.messages));
+        self.dead_letters.push(count(slice.rejected));
+        self.events.push(count(slice.events));
+        self.pipeline.push(slice.pipeline);
+        self.stage.push(stage);
+        self.source.push(slice.source);
+        self.topic.push(slice.topic);
+        let runs = slice.runs().map(|runs| {
+            let runs: Vec<String> = runs.iter().map(|(first, last)| format!("[{first},{last}]")).collect();
+            format!("{{{}}}", runs.join(","))
+        });
+        self.offsets.put(row, runs);
     }
 }
 

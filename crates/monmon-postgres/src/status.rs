@@ -5,8 +5,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use monmon_model::{CheckState, Outcome};
 use tokio_postgres::Row;
+use tokio_postgres::types::{ToSql, Type};
 
-use crate::connect::{Timeouts, open_session};
+use crate::connect::{Timeouts, begin, connect, transact};
 use crate::error::StoreError;
 use crate::migrate::check_schema;
 use crate::target::Target;
@@ -48,13 +49,11 @@ const QUERY: &str = "
 
 /// The newest measurement of each check and its 24 hours before `now` in numbers, by pipeline, source and name.
 pub async fn check_states(target: &Target, now: Timestamp) -> Result<Vec<CheckState>, StoreError> {
-    let connection = open_session(target, TIMEOUTS).await?;
+    let connection = connect(target).await?;
     check_schema(&connection.client, target).await?;
-    let rows = connection
-        .client
-        .query(QUERY, &[&now])
-        .await
-        .map_err(|error| StoreError::sort(&error, target.place()))?;
+    let now: [(&(dyn ToSql + Sync), Type); 1] = [(&now, Type::TIMESTAMPTZ)];
+    let asked = connection.client.query_typed(QUERY, &now);
+    let rows = transact(&connection, &begin(TIMEOUTS), asked, target.place()).await?;
     rows.iter().map(state).collect()
 }
 

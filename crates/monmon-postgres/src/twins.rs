@@ -8,17 +8,17 @@
 //! which the boot tells. Not compared: the prober's name and location, which its row has as they were last told.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use monmon_model::{Measurement, match_id};
 use monmon_stage::StoredTwin;
 use serde_json::{Value, json};
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use crate::connect::Connection;
+use crate::connect::{Connection, transact};
 use crate::error::StoreError;
 use crate::rows::{MeasurementRows, Parameters, picked};
-use crate::write::Statements;
 
 /// All measurements of a batch, also those that have their ids in common.
 #[derive(Default)]
@@ -37,8 +37,8 @@ impl<'a> TwinRows<'a> {
 
     fn parameters(&self) -> Parameters<'_> {
         let mut parameters = self.measurements.parameters();
-        parameters.push(&self.prober_id as &(dyn ToSql + Sync));
-        parameters.push(&self.matches);
+        parameters.push((&self.prober_id, Type::UUID_ARRAY));
+        parameters.push((&self.matches, Type::TEXT_ARRAY));
         parameters
     }
 }
@@ -67,8 +67,10 @@ fn matches(measurement: &Measurement) -> String {
     Value::from_iter(matches.into_values()).to_string()
 }
 
+static STATEMENT: LazyLock<String> = LazyLock::new(statement);
+
 /// Gives the place in the batch, the stored boot and the names of what differs, of each row of which anything does.
-pub(crate) fn statement() -> String {
+fn statement() -> String {
     let columns = MeasurementRows::COLUMNS;
     let (names, arrays, count) = (columns.names(), columns.arrays(1), columns.names_and_types.len());
     let differing: Vec<String> = columns
@@ -105,13 +107,15 @@ pub(crate) fn statement() -> String {
 /// What of these rows is other than what is stored, by their places from 0. Never more than there are rows.
 pub(crate) async fn differing(
     connection: &Connection,
-    statements: &Statements,
+    begin: &str,
     rows: &TwinRows<'_>,
     place: &str,
 ) -> Result<BTreeMap<usize, StoredTwin>, StoreError> {
     let sort = |error| StoreError::sort(&error, place);
     let mut twins = BTreeMap::new();
-    for row in connection.client.query(&statements.twins, &rows.parameters()).await.map_err(sort)? {
+    let parameters = rows.parameters();
+    let asked = connection.client.query_typed(&STATEMENT, &parameters);
+    for row in transact(connection, begin, asked, place).await? {
         let at: i64 = row.try_get(0).map_err(sort)?;
         let twin =
             StoredTwin { boot_id: row.try_get(1).map_err(sort)?, differing: row.try_get(2).map_err(sort)? };

@@ -1,7 +1,7 @@
 //! One batch, one transaction, one round trip.
 //!
-//! All statements of a batch are sent at once (the driver sends a prepared statement when its future is first polled,
-//! and `join` polls them in order), so the transaction is open only as long as the server works on it, and a writer
+//! All statements of a batch are sent at once (the driver sends a statement with its parameters when its future is first
+//! polled, and `join` polls them in order), so the transaction is open only as long as the server works on it, and a writer
 //! that is stopped or cut off holds no locks that others wait for. That is also why rows come as arrays and not by COPY:
 //! COPY needs a round trip before its data and a staging table beside it, and a client stopped in the middle of it is
 //! ended by no timeout. Over one connection COPY to staging and INSERT is a little faster, over two this is: in one run
@@ -13,30 +13,26 @@
 //! the measurement that they came with. How many were new is the server's own count, so that a batch of new rows pays
 //! nothing for the question what the others are; `twins.rs` asks it for the batches in which there are such.
 
-use futures_util::future::{join, join_all};
-use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Statement};
+use std::sync::LazyLock;
 
-use crate::connect::Connection;
+use futures_util::future::{join, join_all};
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Error};
+
+use crate::connect::{Connection, transact};
 use crate::error::StoreError;
-use crate::reference::{Needed, UPSERTS};
-use crate::rows::{DeadLetterRows, MatchRows, MeasurementRows, Parameters};
+use crate::reference::Needed;
+use crate::rows::{BatchRows, DeadLetterRows, MatchRows, MeasurementRows, Parameters};
 
 /// Everything of one batch.
 #[derive(Default)]
 pub(crate) struct Rows<'a> {
     pub(crate) measurements: MeasurementRows<'a>,
+    /// For each measurement the place of its row in `batches`, or -1.
+    pub(crate) slices: Vec<i32>,
     pub(crate) matches: MatchRows<'a>,
     pub(crate) dead_letters: DeadLetterRows<'a>,
-}
-
-/// The inserts, prepared once for a connection.
-pub(crate) struct Statements {
-    measurements: Statement,
-    measurements_with_matches: Statement,
-    dead_letters: Statement,
-    pub(crate) twins: Statement,
-    upserts: Vec<Statement>,
+    pub(crate) batches: BatchRows<'a>,
 }
 
 /// How many rows of a batch were new.
@@ -46,38 +42,44 @@ pub(crate) struct New {
     pub(crate) dead_letters: u64,
 }
 
-impl Statements {
-    pub(crate) async fn prepare(client: &Client, place: &str) -> Result<Statements, StoreError> {
-        let prepare =
-            async |sql: String| client.prepare(&sql).await.map_err(|error| StoreError::sort(&error, place));
-        let mut upserts = Vec::new();
-        for sql in UPSERTS {
-            upserts.push(prepare(sql.to_owned()).await?);
-        }
-        Ok(Statements {
-            upserts,
-            measurements: prepare(MeasurementRows::COLUMNS.insert(1, "")).await?,
-            measurements_with_matches: prepare(with_matches()).await?,
-            dead_letters: prepare(DeadLetterRows::COLUMNS.insert(1, "")).await?,
-            twins: prepare(crate::twins::statement()).await?,
-        })
-    }
-}
+static MEASUREMENTS: LazyLock<String> = LazyLock::new(|| MeasurementRows::COLUMNS.insert(1, ""));
+static DEAD_LETTERS: LazyLock<String> = LazyLock::new(|| DeadLetterRows::COLUMNS.insert(1, ""));
+static WITH_MATCHES: LazyLock<String> = LazyLock::new(|| format!("WITH {} {COUNT}", new_and_found()));
+static WITH_BATCHES: LazyLock<String> =
+    LazyLock::new(|| format!("WITH {}, told AS ({}) {COUNT}", new_and_found(), batches()));
+
+const COUNT: &str = "SELECT count(*) FROM new";
 
 /// Both inserts in one statement. Of a measurement that is there already no match may be stored: it need not be the
-/// same measurement. Gives the number of new measurements.
-fn with_matches() -> String {
+/// same measurement.
+fn new_and_found() -> String {
     let measurements = MeasurementRows::COLUMNS.insert(1, "");
     let first = MeasurementRows::COLUMNS.names_and_types.len() + 1;
     let matches = MatchRows::COLUMNS.insert(first, "WHERE r.measurement_id IN (SELECT new.id FROM new)");
-    format!("WITH new AS ({measurements} RETURNING id), found AS ({matches}) SELECT count(*) FROM new")
+    format!("new AS ({measurements} RETURNING id), found AS ({matches})")
 }
 
-/// Stores all rows or none, and tells how many of them were new. On any error nothing may be taken as stored: the answer
-/// to COMMIT may have been lost.
+/// The records of the batch, in the same statement: only the server knows which of the rows were new.
+fn batches() -> String {
+    let batch = BatchRows::COLUMNS;
+    let slices =
+        MeasurementRows::COLUMNS.names_and_types.len() + MatchRows::COLUMNS.names_and_types.len() + 1;
+    let names = batch.names();
+    format!(
+        "INSERT INTO monmon_batch ({names}, stored, duplicates)
+         SELECT {}, coalesce(t.stored, 0), r.messages - r.dead_letters - r.events - coalesce(t.stored, 0)
+         FROM unnest({}) WITH ORDINALITY AS r({names}, slice)
+         LEFT JOIN (SELECT p.slice, count(*) AS stored FROM unnest($1::uuid[], ${slices}::integer[]) AS p(id, slice)
+                    JOIN new ON new.id = p.id GROUP BY p.slice) AS t ON t.slice = r.slice - 1",
+        batch.picked(),
+        batch.arrays(slices + 1),
+    )
+}
+
+/// Stores all rows or none, and tells how many of them were new.
 pub(crate) async fn write(
     connection: &Connection,
-    statements: &Statements,
+    begin: &str,
     rows: &Rows<'_>,
     needed: &Needed<'_>,
     place: &str,
@@ -86,44 +88,46 @@ pub(crate) async fn write(
     let upserts = needed.upserts();
     let upsert_parameters: Vec<Parameters<'_>> = upserts
         .iter()
-        .map(|upsert| upsert.arrays.iter().map(|array| &**array as &(dyn ToSql + Sync)).collect())
+        .map(|upsert| {
+            let arrays = upsert.arrays.iter();
+            arrays.map(|(array, sql)| (&**array as &(dyn ToSql + Sync), sql.clone())).collect()
+        })
         .collect();
-    let measurements = measurements(client, statements, rows);
     let dead_letters = async {
         match rows.dead_letters.is_empty() {
             true => Ok(0),
-            false => client.execute(&statements.dead_letters, &rows.dead_letters.parameters()).await,
+            false => client.execute_typed(&DEAD_LETTERS, &rows.dead_letters.parameters()).await,
         }
     };
     let upserts = upserts
         .iter()
         .zip(&upsert_parameters)
-        .map(|(upsert, parameters)| client.execute(&statements.upserts[upsert.table], parameters));
-    let work = join(join(measurements, dead_letters), join_all(upserts));
-    let (begun, (((measurements, dead_letters), upserted), committed)) =
-        join(client.batch_execute("BEGIN"), join(work, client.batch_execute("COMMIT"))).await;
-    // The first error is the cause; what follows it only says that the transaction is over.
-    let sort = |error| StoreError::sort(&error, place);
-    begun.map_err(sort)?;
-    let new = New { measurements: measurements.map_err(sort)?, dead_letters: dead_letters.map_err(sort)? };
-    upserted.into_iter().collect::<Result<Vec<u64>, _>>().map_err(sort)?;
-    committed.map_err(sort)?;
-    Ok(new)
+        .map(|(upsert, parameters)| client.execute_typed(upsert.sql, parameters));
+    let work = async {
+        let ((measurements, dead_letters), upserted) =
+            join(join(measurements(client, rows), dead_letters), join_all(upserts)).await;
+        let new = New { measurements: measurements?, dead_letters: dead_letters? };
+        upserted.into_iter().collect::<Result<Vec<u64>, _>>()?;
+        Ok(new)
+    };
+    transact(connection, begin, work, place).await
 }
 
-async fn measurements(
-    client: &Client,
-    statements: &Statements,
-    rows: &Rows<'_>,
-) -> Result<u64, tokio_postgres::Error> {
-    if rows.measurements.is_empty() {
-        return Ok(0);
-    }
+async fn measurements(client: &Client, rows: &Rows<'_>) -> Result<u64, Error> {
     let mut parameters = rows.measurements.parameters();
-    if rows.matches.is_empty() {
-        return client.execute(&statements.measurements, &parameters).await;
-    }
-    parameters.extend(rows.matches.parameters());
-    let row = client.query_one(&statements.measurements_with_matches, &parameters).await?;
+    let sql = if !rows.batches.is_empty() {
+        parameters.extend(rows.matches.parameters());
+        parameters.push((&rows.slices, Type::INT4_ARRAY));
+        parameters.extend(rows.batches.parameters());
+        &WITH_BATCHES
+    } else if rows.measurements.is_empty() {
+        return Ok(0);
+    } else if rows.matches.is_empty() {
+        return client.execute_typed(&MEASUREMENTS, &parameters).await;
+    } else {
+        parameters.extend(rows.matches.parameters());
+        &WITH_MATCHES
+    };
+    let row = client.query_typed_one(sql, &parameters).await?;
     row.try_get::<_, i64>(0).map(i64::unsigned_abs)
 }

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use monmon_model::RejectedReason;
-use monmon_stage::{Backoff, Batch, Envelope, Item, StageContext, StageError, StoredTwin, TwinLog, Twins};
+use monmon_model::{RejectedReason, batch_id};
+use monmon_stage::{
+    Backoff, Batch, Envelope, Item, Slices, StageContext, StageError, StoredTwin, TwinLog, Twins,
+};
 use tracing::{info, warn};
 
-use crate::connect::{Connection, Timeouts, open_session};
+use crate::connect::{Connection, Timeouts, begin, connect};
 use crate::error::StoreError;
 use crate::migrate::{check_schema, migrate};
 use crate::partitions::Days;
@@ -19,7 +21,7 @@ use crate::rows::misfit;
 use crate::sink::Settings;
 use crate::target::Target;
 use crate::twins::{TwinRows, differing};
-use crate::write::{New, Rows, Statements, write};
+use crate::write::{New, Rows, write};
 
 /// What the client allows beyond the server's own bound on a statement, for a server that does not answer at all.
 const ANSWER_SLACK: Duration = Duration::from_secs(30);
@@ -39,7 +41,6 @@ pub(crate) struct Shared {
 
 struct Session {
     connection: Connection,
-    statements: Statements,
     remembered: Remembered,
 }
 
@@ -63,6 +64,8 @@ pub(crate) struct Writer {
     session: Option<Session>,
     days: Days,
     backoff: Backoff,
+    /// How each of its transactions begins.
+    begin: String,
 }
 
 impl Shared {
@@ -101,7 +104,8 @@ impl Writer {
     pub(crate) fn new(shared: Arc<Shared>, number: u64) -> Writer {
         // Any two writers differ in this, so that they do not come back all at once.
         let seed = shared.context.prober.id.as_u64_pair().1 ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        Writer { shared, session: None, days: Days::default(), backoff: Backoff::new(seed) }
+        let begin = begin(shared.timeouts());
+        Writer { shared, session: None, days: Days::default(), backoff: Backoff::new(seed), begin }
     }
 
     /// The first connection: brings the schema up to date where the sink is told to, and holds it against what is
@@ -245,13 +249,15 @@ impl Writer {
     /// Stores what is new of the batch, and tells which measurements have their ids in the store with other content.
     async fn try_write(&mut self, batch: &[Envelope]) -> Result<Stored, StoreError> {
         self.connect().await?;
-        let Writer { shared, session, days, .. } = self;
+        let Writer { shared, session, days, begin, .. } = self;
         let session = session.as_mut().expect("connect gives a session or an error");
         let place = shared.target.place();
+        let now = shared.context.clock.now();
+        let slices = Slices::of(batch);
         let mut rows = Rows::default();
         let mut needed = Needed::default();
-        let mut measurements = 0;
-        for envelope in batch {
+        let (mut measurements, mut events) = (0, 0);
+        for (envelope, slice) in batch.iter().zip(&slices.places) {
             match &envelope.item {
                 Item::Measurement(measured) => {
                     measurements += 1;
@@ -262,28 +268,34 @@ impl Writer {
                     }
                     let (definition_id, tls_id) = session.remembered.refer(measurement, &mut needed);
                     rows.measurements.push(measurement, definition_id, tls_id);
+                    rows.slices.push(slice.and_then(|slice| i32::try_from(slice).ok()).unwrap_or(-1));
                     for found in &measurement.matches {
                         rows.matches.push(measurement, found);
                     }
                 }
                 // No table of this schema holds them.
-                Item::Event(_) => {}
+                Item::Event(_) => events += 1,
                 Item::Rejected(rejected) => rows.dead_letters.push(rejected),
             }
         }
+        for slice in &slices.list {
+            rows.batches.push(batch_id(now), &shared.context.stage, slice);
+        }
         let bound = shared.settings.statement_timeout + ANSWER_SLACK;
-        let times = rows.measurements.scheduled_at.iter().copied();
-        let Session { connection, statements, remembered } = session;
+        let today = (!rows.batches.is_empty()).then_some(now);
+        let times = rows.measurements.scheduled_at.iter().copied().chain(today);
+        let Session { connection, remembered } = session;
         let work = async {
-            days.ensure(connection, times, place).await?;
+            days.ensure(connection, begin, times, place).await?;
             let New { measurements: new, dead_letters } =
-                write(connection, statements, &rows, &needed, place).await?;
+                write(connection, begin, &rows, &needed, place).await?;
             remembered.commit(&needed);
             let differing = match measurements > new {
-                true => differing(connection, statements, &twin_rows(remembered, batch), place).await?,
+                true => differing(connection, begin, &twin_rows(remembered, batch), place).await?,
                 false => BTreeMap::new(),
             };
-            Ok(Stored { known: (batch.len() as u64).saturating_sub(new + dead_letters), differing })
+            let known = (batch.len() as u64).saturating_sub(new + dead_letters + events);
+            Ok(Stored { known, differing })
         };
         tokio::time::timeout(bound, work).await.map_err(|_| StoreError::Unreachable {
             place: place.to_owned(),
@@ -310,10 +322,9 @@ impl Writer {
 
     async fn open(&self) -> Result<Session, StoreError> {
         let target = &self.shared.target;
-        let connection = open_session(target, self.shared.timeouts()).await?;
+        let connection = connect(target).await?;
         check_schema(&connection.client, target).await?;
-        let statements = Statements::prepare(&connection.client, target.place()).await?;
-        Ok(Session { connection, statements, remembered: Remembered::default() })
+        Ok(Session { connection, remembered: Remembered::default() })
     }
 
     async fn wait(&mut self, error: &StoreError) {

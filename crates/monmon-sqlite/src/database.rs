@@ -35,6 +35,7 @@ const MIGRATIONS: &[Migration] = migrations! {
     3 "0003_uptime.sql"
     4 "0004_metrics.sql"
     5 "0005_details.sql"
+    6 "0006_batches.sql"
 };
 
 /// When a commit is on the disk.

@@ -1,14 +1,16 @@
-//! Measurements, matches and dead letters as rows.
+//! Measurements, matches, records of batches and dead letters as rows.
 
 use std::sync::LazyLock;
 
 use jiff::Timestamp;
 use monmon_model::{Match, Measurement, Rejected, match_id};
+use monmon_stage::Slice;
 use rusqlite::{Connection, ToSql, params};
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::reference::References;
+use crate::store::Fates;
 
 /// What is compared of two measurements with one id is all of these but the id, and the prober.
 pub(crate) const MEASUREMENT_COLUMNS: [&str; 32] = [
@@ -62,6 +64,11 @@ const MATCH: &str = "INSERT INTO monmon_match \
 const DEAD_LETTER: &str = "INSERT INTO monmon_dead_letter \
         (id, reason, message, pipeline, source, topic, kafka_partition, kafka_offset, occurred_at, key, bytes) \
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT DO NOTHING";
+
+const BATCH: &str = "INSERT INTO monmon_batch \
+        (id, first_offset, last_offset, partition_id, messages, stored, duplicates, dead_letters, events, pipeline, \
+         stage, source, topic, offsets) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
 
 /// Whether a measurement was new. One that is there already stays as it is, with its matches.
 pub(crate) fn put_measurement(
@@ -164,6 +171,33 @@ pub(crate) fn put_dead_letter(connection: &Connection, rejected: &Rejected) -> r
         instant(rejected.at),
         rejected.key,
         rejected.bytes,
+    ])?;
+    Ok(())
+}
+
+/// Puts on record which messages a batch is, and what became of them.
+pub(crate) fn put_batch(
+    connection: &Connection,
+    id: Uuid,
+    stage: &str,
+    slice: &Slice<'_>,
+    fates: &Fates,
+) -> rusqlite::Result<()> {
+    connection.prepare_cached(BATCH)?.execute(params![
+        id_text(id),
+        slice.first(),
+        slice.last(),
+        slice.partition,
+        slice.messages,
+        fates.stored,
+        fates.duplicates,
+        fates.rejected,
+        slice.events,
+        slice.pipeline,
+        stage,
+        slice.source,
+        slice.topic,
+        slice.runs().as_ref().map(json_text),
     ])?;
     Ok(())
 }

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use crate::database::Synchronous;
 use crate::error::{StoreError, StoreErrorKind};
-use crate::store::{Store, Tally};
+use crate::store::{Record, Store, Tally};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -65,8 +65,9 @@ impl SqliteSink {
     async fn store(mut self, mut batch: Batch) -> Result<SqliteSink, StageError> {
         loop {
             let SqliteSink { mut store, settings, context, mut backoff, mut troubled, twin_log } = self;
+            let (stage, now) = (context.stage.clone(), context.clock.now());
             let writing = tokio::task::spawn_blocking(move || {
-                let written = store.write(&batch);
+                let written = store.write(&batch, Record { stage: &stage, now });
                 (store, batch, written)
             });
             let written;

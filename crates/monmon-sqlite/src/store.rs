@@ -2,14 +2,15 @@
 
 use std::path::PathBuf;
 
-use monmon_model::RejectedReason;
-use monmon_stage::{Envelope, Item, Measured, Twins};
+use jiff::Timestamp;
+use monmon_model::{RejectedReason, batch_id};
+use monmon_stage::{Envelope, Item, Measured, Slices, Twins};
 use rusqlite::{Connection, TransactionBehavior};
 
 use crate::database::{Database, Synchronous};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::reference::Remembered;
-use crate::rows::{misfit, put_dead_letter, put_measurement};
+use crate::rows::{misfit, put_batch, put_dead_letter, put_measurement};
 use crate::twins::differing;
 
 /// Writes to one file, which it opens again where that may help.
@@ -26,6 +27,30 @@ pub(crate) struct Tally {
     pub(crate) duplicates: u64,
     pub(crate) rejected: u64,
     pub(crate) twins: Twins,
+}
+
+/// What became of the messages of one slice of a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Fates {
+    pub(crate) stored: u32,
+    pub(crate) duplicates: u32,
+    pub(crate) rejected: u32,
+}
+
+/// What became of one item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Stored,
+    Duplicate,
+    Rejected,
+}
+
+/// For whom a batch is stored.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Record<'a> {
+    /// Name of the sink.
+    pub(crate) stage: &'a str,
+    pub(crate) now: Timestamp,
 }
 
 /// How a batch is written.
@@ -45,9 +70,9 @@ impl Store {
     }
 
     /// Stores all of the batch, or nothing. It is on the disk when this returns, under the file's path.
-    pub(crate) fn write(&mut self, batch: &[Envelope]) -> Result<Tally, StoreError> {
-        let written = match self.attempt(batch, Care::Quick) {
-            Err(error) if error.kind() == StoreErrorKind::Row => self.attempt(batch, Care::EachApart),
+    pub(crate) fn write(&mut self, batch: &[Envelope], record: Record<'_>) -> Result<Tally, StoreError> {
+        let written = match self.attempt(batch, record, Care::Quick) {
+            Err(error) if error.kind() == StoreErrorKind::Row => self.attempt(batch, record, Care::EachApart),
             other => other,
         };
         if let Err(error) = &written
@@ -59,7 +84,7 @@ impl Store {
         written
     }
 
-    fn attempt(&mut self, batch: &[Envelope], care: Care) -> Result<Tally, StoreError> {
+    fn attempt(&mut self, batch: &[Envelope], record: Record<'_>, care: Care) -> Result<Tally, StoreError> {
         let Store { path, synchronous, open, remembered } = self;
         let database = match open {
             Some(database) => database,
@@ -68,7 +93,7 @@ impl Store {
                 closed.insert(Database::open(path, *synchronous)?)
             }
         };
-        let written = transact(&mut database.connection, remembered, batch, care);
+        let written = transact(&mut database.connection, remembered, batch, record, care);
         match written {
             Ok(tally) => database.check_place().map(|()| tally),
             Err(error) => {
@@ -83,11 +108,13 @@ fn transact(
     connection: &mut Connection,
     remembered: &mut Remembered,
     batch: &[Envelope],
+    record: Record<'_>,
     care: Care,
 ) -> rusqlite::Result<Tally> {
+    let slices = Slices::of(batch);
     // Rows lie in the order of their slots, and a definition's first slot is met first.
-    let mut items: Vec<&Item> = batch.iter().map(|envelope| &envelope.item).collect();
-    items.sort_by_key(|item| match item {
+    let mut items: Vec<_> = batch.iter().map(|envelope| &envelope.item).zip(&slices.places).collect();
+    items.sort_by_key(|(item, _)| match item {
         Item::Measurement(measured) => measured.measurement.scheduled_at,
         Item::Event(reported) => reported.event.at(),
         Item::Rejected(rejected) => rejected.at,
@@ -95,21 +122,38 @@ fn transact(
     // The lock is taken at the start: one taken later could be refused without any waiting.
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut tally = Tally::default();
-    for item in items {
-        match item {
+    let mut fates = vec![Fates::default(); slices.list.len()];
+    for (item, slice) in items {
+        let fate = match item {
             // No table of this schema holds them.
-            Item::Event(_) => {}
+            Item::Event(_) => continue,
             Item::Rejected(rejected) => {
                 put_dead_letter(&transaction, rejected)?;
-                tally.rejected += 1;
+                Fate::Rejected
             }
-            Item::Measurement(measured) => {
-                put(&transaction, remembered, measured, care, &mut tally)?;
-            }
+            Item::Measurement(measured) => put(&transaction, remembered, measured, care, &mut tally.twins)?,
+        };
+        tally.duplicates += u64::from(fate == Fate::Duplicate);
+        tally.rejected += u64::from(fate == Fate::Rejected);
+        if let Some(fates) = slice.and_then(|slice| fates.get_mut(slice)) {
+            fates.add(fate);
         }
+    }
+    for (slice, fates) in slices.list.iter().zip(&fates) {
+        put_batch(&transaction, batch_id(record.now), record.stage, slice, fates)?;
     }
     transaction.commit()?;
     Ok(tally)
+}
+
+impl Fates {
+    fn add(&mut self, fate: Fate) {
+        match fate {
+            Fate::Stored => self.stored += 1,
+            Fate::Duplicate => self.duplicates += 1,
+            Fate::Rejected => self.rejected += 1,
+        }
+    }
 }
 
 fn put(
@@ -117,12 +161,12 @@ fn put(
     remembered: &mut Remembered,
     measured: &Measured,
     care: Care,
-    tally: &mut Tally,
-) -> rusqlite::Result<()> {
+    twins: &mut Twins,
+) -> rusqlite::Result<Fate> {
     let measurement = &*measured.measurement;
     if let Some(why) = misfit(measurement) {
-        tally.rejected += 1;
-        return put_dead_letter(connection, &measured.reject(RejectedReason::StoreRefused, why));
+        put_dead_letter(connection, &measured.reject(RejectedReason::StoreRefused, why))?;
+        return Ok(Fate::Rejected);
     }
     if care == Care::EachApart {
         connection.execute_batch("SAVEPOINT item")?;
@@ -131,27 +175,27 @@ fn put(
         let new = put_measurement(connection, measurement, &references)?;
         if new { Ok(None) } else { differing(connection, measurement, &references).map(Some) }
     });
-    match stored {
-        Ok(None) => {}
-        Ok(Some(twin)) => match tally.twins.meet(measured, &twin) {
-            None => tally.duplicates += 1,
+    let fate = match stored {
+        Ok(None) => Fate::Stored,
+        Ok(Some(twin)) => match twins.meet(measured, &twin) {
+            None => Fate::Duplicate,
             Some(letter) => {
                 put_dead_letter(connection, &letter)?;
-                tally.rejected += 1;
+                Fate::Rejected
             }
         },
         Err(error) if care == Care::EachApart && is_refusal(&error) => {
             connection.execute_batch("ROLLBACK TO item")?;
             *remembered = Remembered::default();
             put_dead_letter(connection, &measured.reject(RejectedReason::StoreRefused, error.to_string()))?;
-            tally.rejected += 1;
+            Fate::Rejected
         }
         Err(error) => return Err(error),
-    }
+    };
     if care == Care::EachApart {
         connection.execute_batch("RELEASE item")?;
     }
-    Ok(())
+    Ok(fate)
 }
 
 fn is_refusal(error: &rusqlite::Error) -> bool {

@@ -104,6 +104,47 @@ fn only(rig: &Rig, query: &str) -> Vec<String> {
     row
 }
 
+/// Which messages a transaction stored, and what became of them.
+#[tokio::test]
+async fn batches_are_on_record() {
+    let rig = Rig::new();
+    let feed =
+        Feed { pipeline: "consumer".into(), source: "events".into(), topic: "measurements".to_owned() };
+    let feed = Arc::new(feed);
+    let read = |partition: i32, offset: i64, measurement: Measurement| {
+        let place = Place { feed: feed.clone(), partition, offset };
+        Envelope::read(measurement, place, Ack::ignored())
+    };
+    let mut large = measurement("docs", 4);
+    large.seq = u64::MAX;
+    let batch = vec![
+        read(0, 7, measurement("docs", 1)),
+        read(1, 5, measurement("docs", 2)),
+        read(0, 8, measurement("docs", 1)),
+        read(0, 11, large),
+        Envelope::measurement(measurement("docs", 5), None, Ack::ignored()),
+    ];
+    rig.store(vec![batch]).await.ended.expect("stored");
+    let connection = rig.read();
+    let mut query = connection
+        .prepare(
+            "SELECT pipeline || ' ' || stage || ' ' || source || ' ' || topic || ' ' || partition_id || ' ' ||
+                    first_offset || '-' || last_offset || ' ' || coalesce(offsets, 'all') || ' ' || messages || '=' ||
+                    stored || '+' || duplicates || '+' || dead_letters || '+' || events
+             FROM monmon_batch ORDER BY partition_id",
+        )
+        .expect("the table");
+    let rows: Vec<String> =
+        query.query_map([], |row| row.get(0)).and_then(Iterator::collect).expect("the records");
+    assert_eq!(
+        rows,
+        [
+            "consumer store events measurements 0 7-11 [[7,8],[11,11]] 3=1+1+1+0",
+            "consumer store events measurements 1 5-5 all 1=1+0+0+0"
+        ]
+    );
+}
+
 #[tokio::test]
 async fn a_measurement_with_everything() {
     let rig = Rig::new();

@@ -16,6 +16,7 @@ mod kind;
 pub mod matching;
 mod memory;
 mod page;
+mod slices;
 mod twins;
 
 pub use ack::{Ack, AckTracker};
@@ -33,4 +34,5 @@ pub use kind::{
 };
 pub use memory::Memory;
 pub use page::{Page, PageBudget, PageHold};
+pub use slices::{Slice, Slices};
 pub use twins::{StoredTwin, TwinLog, Twins};

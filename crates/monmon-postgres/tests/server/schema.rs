@@ -13,9 +13,10 @@ async fn migrating_twice_changes_nothing() {
     let store = Store::empty().await;
     let applied = migrate(&store.target()).await.expect("migrated");
     let versions: Vec<i32> = applied.iter().map(|applied| applied.version).collect();
-    assert_eq!(versions, [1, 2, 3, 4, 5, 6]);
+    let count = i32::try_from(files().len()).expect("few");
+    assert_eq!(versions, Vec::from_iter(1..=count));
     assert_eq!(migrate(&store.target()).await.expect("nothing to do"), []);
-    assert_eq!(store.count("monmon_schema_version").await, 6);
+    assert_eq!(store.count("monmon_schema_version").await, i64::try_from(files().len()).expect("few"));
     store.gone().await;
 }
 
@@ -25,7 +26,7 @@ async fn many_migrate_at_once_and_each_step_is_applied_once() {
     let target = store.target();
     let (a, b, c, d) = tokio::join!(migrate(&target), migrate(&target), migrate(&target), migrate(&target));
     let applied: usize = [a, b, c, d].into_iter().map(|applied| applied.expect("migrated").len()).sum();
-    assert_eq!(applied, 6);
+    assert_eq!(applied, files().len());
     store.gone().await;
 }
 
@@ -127,7 +128,7 @@ async fn partitions_are_made_once_by_any_number_of_callers() {
         }))
         .await;
     let made: i32 = made.into_iter().map(|row| row.expect("made").get::<_, i32>(0)).sum();
-    assert_eq!(made, 20, "ten days, two tables");
+    assert_eq!(made, 30, "ten days, three tables");
     let refused =
         store.client.execute("SELECT monmon_create_partitions('2030-01-01', '2040-01-01')", &[]).await;
     assert!(refused.is_err(), "a slip of the keyboard does not make thousands");
@@ -146,7 +147,7 @@ async fn a_missing_schema_is_an_error_that_names_the_command() {
     );
     let (result, _, _) = Running::new(&format!("url \"{}\"\nmigrate #true", store.url)).await.end().await;
     result.expect("migrated by the sink");
-    assert_eq!(store.count("monmon_schema_version").await, 6);
+    assert_eq!(store.count("monmon_schema_version").await, i64::try_from(files().len()).expect("few"));
     store.gone().await;
 }
 

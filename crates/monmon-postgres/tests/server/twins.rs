@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use monmon_model::{Hop, Measurement, Metric, Note, Prober, Timings, wire};
-use monmon_stage::{Envelope, Feed, Place};
+use monmon_stage::Envelope;
 use uuid::Uuid;
 
 use crate::support::{Running, Store, a_match, check, down, measurement, noon, series, store, tls_facts};
@@ -55,10 +55,7 @@ fn redelivered(measurement: &Measurement) -> Measurement {
 
 /// As the Kafka source gives them, by their offsets.
 fn read(running: &mut Running, offset: i64, measurement: Measurement) -> Envelope {
-    let feed =
-        Feed { pipeline: "consumer".into(), source: "events".into(), topic: "measurements".to_owned() };
-    let place = Place { feed: Arc::new(feed), partition: 3, offset };
-    Envelope::read(measurement, place, running.ack())
+    running.read(3, offset, measurement)
 }
 
 async fn letters(place: &Store) -> Vec<(String, String, Option<i64>)> {

@@ -14,8 +14,8 @@ use monmon_model::{
 };
 use monmon_postgres::{SINK, Target, migrate};
 use monmon_stage::{
-    Ack, AckTracker, Batch, Clock, DecodeContext, EDGE_PLACES, Emitter, Envelope, Mode, OpenStage,
-    ProberIdentity, StageContext, StageCounters, StageError, StageSpec, SystemWorld, inlet,
+    Ack, AckTracker, Batch, Clock, DecodeContext, EDGE_PLACES, Emitter, Envelope, Feed, Mode, OpenStage,
+    Place, ProberIdentity, StageContext, StageCounters, StageError, StageSpec, SystemWorld, inlet,
 };
 use monmon_syntax::{FileId, MemoryLoader, Problems, SourceMap, parse, read};
 use tokio::sync::watch;
@@ -246,6 +246,7 @@ pub(crate) struct Running {
     emitter: Option<Emitter>,
     book: Arc<Book>,
     tokens: u64,
+    feed: Arc<Feed>,
     task: JoinHandle<Result<(), StageError>>,
 }
 
@@ -311,12 +312,22 @@ impl Running {
         let (outlet, inlet) = inlet(EDGE_PLACES, false);
         let task = spawn(async move { sink.run(inlet).await });
         let emitter = Some(Emitter::new(vec![outlet]));
-        Running { counters, stop, emitter, book: Arc::default(), tokens: 0, task }
+        let feed =
+            Feed { pipeline: "consumer".into(), source: "events".into(), topic: "measurements".to_owned() };
+        Running { counters, stop, emitter, book: Arc::default(), tokens: 0, feed: Arc::new(feed), task }
     }
 
     pub(crate) fn envelope(&mut self, measurement: Measurement) -> Envelope {
         self.tokens += 1;
         Envelope::measurement(measurement, None, Ack::new(self.book.clone(), self.tokens))
+    }
+
+    /// As the Kafka source gives it.
+    pub(crate) fn read(&mut self, partition: i32, offset: i64, measurement: Measurement) -> Envelope {
+        let feed = self.feed.clone();
+        self.tokens += 1;
+        let ack = Ack::new(self.book.clone(), self.tokens);
+        Envelope::read(measurement, Place { feed, partition, offset }, ack)
     }
 
     pub(crate) fn ack(&mut self) -> Ack {
