@@ -69,13 +69,15 @@ impl<'a> Slices<'a> {
             // The partition first: what most often differs.
             let at = *known.entry((partition, topic, source, pipeline)).or_insert_with(|| {
                 let offsets = Vec::new();
+                let (messages, rejected, events) = (0, 0, 0);
                 slices.list.push(Slice {
                     pipeline,
                     source,
                     topic,
                     partition,
-                    messages: 0,
-                    rejected: 0,
+                    messages,
+                    rejected,
+                    events,
                     offsets,
                 });
                 slices.list.len() - 1
