@@ -97,6 +97,17 @@ pub fn rejected_id(origin: &Origin, reason: RejectedReason, at: Timestamp, bytes
     made_v7(at, hash)
 }
 
+/// A receipt's id: its time, and a hash of the boot and the numbers it is about.
+pub fn receipt_id(boot: Uuid, first_seq: u64, last_seq: u64, at: Timestamp) -> Uuid {
+    let mut hash = Sha256::new();
+    hash.update(b"monmon.receipt");
+    hash.update(boot.as_bytes());
+    hash.update(first_seq.to_be_bytes());
+    hash.update(last_seq.to_be_bytes());
+    hash.update(at.as_microsecond().to_be_bytes());
+    made_v7(at, hash)
+}
+
 /// The id of one life of a source: drawn, not made, because no two lives are the same.
 pub fn boot_id(now: Timestamp) -> Uuid {
     let mut hash = Sha256::new();

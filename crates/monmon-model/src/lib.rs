@@ -2,6 +2,7 @@
 //!
 //! The words are those of ARCHITECTURE.md. Everything here is plain data; nothing touches the world.
 
+mod audit;
 pub mod bounds;
 mod check;
 mod event;
@@ -15,10 +16,16 @@ mod status;
 mod twin;
 pub mod wire;
 
+pub use audit::{
+    AuditBoot, AuditDefinition, AuditFacts, AuditLetter, AuditOffsets, AuditProber, AuditReader,
+    AuditReceipt, AuditRollup, AuditRow, AuditWindow,
+};
 pub use check::{Check, Labels, Prober};
 pub use event::{Event, Incident, Receipt};
 pub use failure::{Failure, FailureKind, Owner, Phase};
-pub use id::{batch_id, boot_id, check_id, definition_id, match_id, measurement_id, rejected_id, tls_id};
+pub use id::{
+    batch_id, boot_id, check_id, definition_id, match_id, measurement_id, receipt_id, rejected_id, tls_id,
+};
 pub use match_result::{Match, MatchStatus, Metric};
 pub use measurement::{Certificate, Details, Hop, Measurement, Note, Reason, Step, Timings, Tls, Tried};
 pub use outcome::Outcome;

@@ -4,6 +4,7 @@
 //! one transaction and one round trip, and what goes wrong is sorted by its SQLSTATE into what is waited out, what is
 //! one row's fault, and what only people can mend.
 
+mod audit;
 mod connect;
 mod error;
 mod kind;
@@ -19,6 +20,7 @@ mod twins;
 mod write;
 mod writer;
 
+pub use audit::audit;
 pub use error::StoreError;
 pub use kind::SINK;
 pub use migrate::{Applied, migrate};

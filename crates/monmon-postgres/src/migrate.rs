@@ -30,6 +30,7 @@ const MIGRATIONS: &[Migration] = migrations! {
     5 "metrics" "0005_metrics.sql"
     6 "details" "0006_details.sql"
     7 "batches" "0007_batches.sql"
+    8 "receipts" "0008_receipts.sql"
 };
 
 /// A migration that was applied by this call.

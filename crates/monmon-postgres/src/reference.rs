@@ -65,7 +65,19 @@ impl Remembered {
             // The newest slot of the batch decides, and its definition may be an older batch's again.
             needed.checks.insert(check.id, (check, definition_id, slot));
         }
-        let prober = &measurement.prober;
+        self.refer_prober(&measurement.prober, slot, needed);
+        let stored = &self.stored;
+        if let (Some(id), Some(tls)) = (tls_id, &measurement.tls)
+            && stored.tls.get(id).is_none()
+        {
+            needed.tls.entry(id).or_insert(tls);
+        }
+        (definition_id, tls_id)
+    }
+
+    /// What has to be stored of a prober for something of this instant goes into `needed`.
+    pub(crate) fn refer_prober<'a>(&self, prober: &'a Arc<Prober>, slot: Timestamp, needed: &mut Needed<'a>) {
+        let stored = &self.stored;
         if stored.boots.get(prober.boot).is_none_or(|first| slot < *first) {
             needed.boots.entry(prober.boot).or_insert((prober.id, slot));
         }
@@ -74,12 +86,6 @@ impl Remembered {
             let first = needed.probers.get(&prober.id).map_or(slot, |(_, first)| *first);
             needed.probers.insert(prober.id, (prober, first));
         }
-        if let (Some(id), Some(tls)) = (tls_id, &measurement.tls)
-            && stored.tls.get(id).is_none()
-        {
-            needed.tls.entry(id).or_insert(tls);
-        }
-        (definition_id, tls_id)
     }
 
     /// Takes note of what a committed batch has stored.

@@ -1,7 +1,7 @@
 //! Measurements, matches, records of batches and dead letters as columns: one array for each, as `unnest` takes them.
 
 use jiff::Timestamp;
-use monmon_model::{Match, Measurement, Rejected, match_id};
+use monmon_model::{Match, Measurement, Receipt, Rejected, match_id};
 use monmon_stage::Slice;
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
@@ -205,6 +205,25 @@ columns! {
     }
 }
 
+columns! {
+    /// Rows of `monmon_receipt`.
+    ReceiptRows in "monmon_receipt" {
+        id "id" "uuid": Uuid,
+        boot_id "boot_id" "uuid": Uuid,
+        at "at" "timestamptz": Timestamp,
+        began_at "began_at" "timestamptz": Timestamp,
+        slots_from "slots_from" "timestamptz": Timestamp,
+        slots_until "slots_until" "timestamptz": Timestamp,
+        first_seq "first_seq" "bigint": i64,
+        last_seq "last_seq" "bigint": i64,
+        failed "failed" "bigint": i64,
+        ids_xor "ids_xor" "uuid": Uuid,
+        pipeline "pipeline" "text": &'a str,
+        source "source" "text": &'a str,
+        last "last" "boolean": bool,
+    }
+}
+
 impl<'a> MeasurementRows<'a> {
     /// Appends a row whose numbers [`misfit`] has looked at. Larger ones are cut, so that nothing here can fail.
     pub(crate) fn push(&mut self, measurement: &'a Measurement, definition_id: Uuid, tls_id: Option<Uuid>) {
@@ -287,6 +306,24 @@ impl<'a> BatchRows<'a> {
             format!("{{{}}}", runs.join(","))
         });
         self.offsets.put(row, runs);
+    }
+}
+
+impl<'a> ReceiptRows<'a> {
+    pub(crate) fn push(&mut self, receipt: &'a Receipt) {
+        self.id.push(receipt.id);
+        self.boot_id.push(receipt.prober.boot);
+        self.at.push(receipt.at);
+        self.began_at.push(receipt.began_at);
+        self.slots_from.push(receipt.slots_from);
+        self.slots_until.push(receipt.slots_until);
+        self.first_seq.push(long(receipt.first_seq));
+        self.last_seq.push(long(receipt.last_seq));
+        self.failed.push(long(receipt.failed));
+        self.ids_xor.push(receipt.ids_xor);
+        self.pipeline.push(&receipt.pipeline);
+        self.source.push(&receipt.source);
+        self.last.push(receipt.last);
     }
 }
 

@@ -15,14 +15,14 @@
 
 use std::sync::LazyLock;
 
-use futures_util::future::{join, join_all};
+use futures_util::future::{join, join_all, join3};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error};
 
 use crate::connect::{Connection, transact};
 use crate::error::StoreError;
 use crate::reference::Needed;
-use crate::rows::{BatchRows, DeadLetterRows, MatchRows, MeasurementRows, Parameters};
+use crate::rows::{BatchRows, DeadLetterRows, MatchRows, MeasurementRows, Parameters, ReceiptRows};
 
 /// Everything of one batch.
 #[derive(Default)]
@@ -33,6 +33,7 @@ pub(crate) struct Rows<'a> {
     pub(crate) matches: MatchRows<'a>,
     pub(crate) dead_letters: DeadLetterRows<'a>,
     pub(crate) batches: BatchRows<'a>,
+    pub(crate) receipts: ReceiptRows<'a>,
 }
 
 /// How many rows of a batch were new.
@@ -44,6 +45,7 @@ pub(crate) struct New {
 
 static MEASUREMENTS: LazyLock<String> = LazyLock::new(|| MeasurementRows::COLUMNS.insert(1, ""));
 static DEAD_LETTERS: LazyLock<String> = LazyLock::new(|| DeadLetterRows::COLUMNS.insert(1, ""));
+static RECEIPTS: LazyLock<String> = LazyLock::new(|| ReceiptRows::COLUMNS.insert(1, ""));
 static WITH_MATCHES: LazyLock<String> = LazyLock::new(|| format!("WITH {} {COUNT}", new_and_found()));
 static WITH_BATCHES: LazyLock<String> =
     LazyLock::new(|| format!("WITH {}, told AS ({}) {COUNT}", new_and_found(), batches()));
@@ -99,13 +101,20 @@ pub(crate) async fn write(
             false => client.execute_typed(&DEAD_LETTERS, &rows.dead_letters.parameters()).await,
         }
     };
+    let receipts = async {
+        match rows.receipts.is_empty() {
+            true => Ok(0),
+            false => client.execute_typed(&RECEIPTS, &rows.receipts.parameters()).await,
+        }
+    };
     let upserts = upserts
         .iter()
         .zip(&upsert_parameters)
         .map(|(upsert, parameters)| client.execute_typed(upsert.sql, parameters));
     let work = async {
-        let ((measurements, dead_letters), upserted) =
-            join(join(measurements(client, rows), dead_letters), join_all(upserts)).await;
+        let ((measurements, dead_letters, receipts), upserted) =
+            join(join3(measurements(client, rows), dead_letters, receipts), join_all(upserts)).await;
+        receipts?;
         let new = New { measurements: measurements?, dead_letters: dead_letters? };
         upserted.into_iter().collect::<Result<Vec<u64>, _>>()?;
         Ok(new)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use monmon_model::{RejectedReason, batch_id};
+use monmon_model::{Event, RejectedReason, batch_id};
 use monmon_stage::{
     Backoff, Batch, Envelope, Item, Slices, StageContext, StageError, StoredTwin, TwinLog, Twins,
 };
@@ -273,8 +273,17 @@ impl Writer {
                         rows.matches.push(measurement, found);
                     }
                 }
-                // No table of this schema holds them.
-                Item::Event(_) => events += 1,
+                Item::Event(reported) => {
+                    events += 1;
+                    match &*reported.event {
+                        Event::Receipt(receipt) => {
+                            session.remembered.refer_prober(&receipt.prober, receipt.at, &mut needed);
+                            rows.receipts.push(receipt);
+                        }
+                        // No table of this schema holds them.
+                        Event::Incident(_) => {}
+                    }
+                }
                 Item::Rejected(rejected) => rows.dead_letters.push(rejected),
             }
         }

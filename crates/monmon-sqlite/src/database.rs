@@ -36,6 +36,7 @@ const MIGRATIONS: &[Migration] = migrations! {
     4 "0004_metrics.sql"
     5 "0005_details.sql"
     6 "0006_batches.sql"
+    7 "0007_receipts.sql"
 };
 
 /// When a commit is on the disk.

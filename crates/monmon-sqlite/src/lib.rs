@@ -1,5 +1,6 @@
 //! The sqlite sink, its migrations, and reading the store back.
 
+mod audit;
 mod database;
 mod error;
 mod kind;
@@ -10,6 +11,7 @@ mod status;
 mod store;
 mod twins;
 
+pub use audit::audit;
 pub use database::migrate;
 pub use error::{StoreError, StoreErrorKind};
 pub use kind::SINK;

@@ -71,7 +71,7 @@ impl Remembered {
         connection: &Connection,
         measurement: &Measurement,
     ) -> rusqlite::Result<References> {
-        self.store_prober(connection, measurement)?;
+        self.store_prober(connection, &measurement.prober, &measurement.scheduled_at)?;
         let definition = self.store_check(connection, measurement)?;
         let tls = match &measurement.tls {
             Some(tls) => Some(self.store_tls(connection, measurement.check.id, tls)?),
@@ -80,8 +80,13 @@ impl Remembered {
         Ok(References { definition, tls })
     }
 
-    fn store_prober(&mut self, connection: &Connection, measurement: &Measurement) -> rusqlite::Result<()> {
-        let Measurement { prober, scheduled_at: slot, .. } = measurement;
+    /// For something of this instant.
+    pub(crate) fn store_prober(
+        &mut self,
+        connection: &Connection,
+        prober: &Arc<Prober>,
+        slot: &Timestamp,
+    ) -> rusqlite::Result<()> {
         let known = self.probers.get(prober.id);
         if known.is_none_or(|(known, first)| slot < first || !known.same_but_for_boot(prober)) {
             let first = known.map_or(*slot, |(_, first)| *first.min(slot));

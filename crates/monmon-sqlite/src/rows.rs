@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use jiff::Timestamp;
-use monmon_model::{Match, Measurement, Rejected, match_id};
+use monmon_model::{Match, Measurement, Receipt, Rejected, match_id};
 use monmon_stage::Slice;
 use rusqlite::{Connection, ToSql, params};
 use serde::Serialize;
@@ -69,6 +69,29 @@ const BATCH: &str = "INSERT INTO monmon_batch \
         (id, first_offset, last_offset, partition_id, messages, stored, duplicates, dead_letters, events, pipeline, \
          stage, source, topic, offsets) \
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+
+const RECEIPT: &str = "INSERT INTO monmon_receipt \
+        (id, boot_id, at, began_at, slots_from, slots_until, first_seq, last_seq, failed, ids_xor, pipeline, source, last) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) ON CONFLICT DO NOTHING";
+
+pub(crate) fn put_receipt(connection: &Connection, receipt: &Receipt) -> rusqlite::Result<()> {
+    connection.prepare_cached(RECEIPT)?.execute(params![
+        id_text(receipt.id),
+        id_text(receipt.prober.boot),
+        instant(receipt.at),
+        instant(receipt.began_at),
+        instant(receipt.slots_from),
+        instant(receipt.slots_until),
+        long(receipt.first_seq),
+        long(receipt.last_seq),
+        long(receipt.failed),
+        id_text(receipt.ids_xor),
+        receipt.pipeline,
+        receipt.source,
+        receipt.last,
+    ])?;
+    Ok(())
+}
 
 /// Whether a measurement was new. One that is there already stays as it is, with its matches.
 pub(crate) fn put_measurement(

@@ -134,7 +134,7 @@ fn share(part: i64, whole: i64) -> Option<f64> {
 }
 
 /// The beginning of every id from an instant on.
-fn id_floor(at: Timestamp) -> String {
+pub(crate) fn id_floor(at: Timestamp) -> String {
     let hex = format!("{:012x}", at.as_millisecond().max(0));
     format!("{}-{}", &hex[..8], &hex[8..])
 }

@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use monmon_model::{RejectedReason, batch_id};
+use monmon_model::{Event, RejectedReason, batch_id};
 use monmon_stage::{Envelope, Item, Measured, Slices, Twins};
 use rusqlite::{Connection, TransactionBehavior};
 
 use crate::database::{Database, Synchronous};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::reference::Remembered;
-use crate::rows::{misfit, put_batch, put_dead_letter, put_measurement};
+use crate::rows::{misfit, put_batch, put_dead_letter, put_measurement, put_receipt};
 use crate::twins::differing;
 
 /// Writes to one file, which it opens again where that may help.
@@ -125,8 +125,17 @@ fn transact(
     let mut fates = vec![Fates::default(); slices.list.len()];
     for (item, slice) in items {
         let fate = match item {
-            // No table of this schema holds them.
-            Item::Event(_) => continue,
+            Item::Event(reported) => {
+                match &*reported.event {
+                    Event::Receipt(receipt) => {
+                        remembered.store_prober(&transaction, &receipt.prober, &receipt.at)?;
+                        put_receipt(&transaction, receipt)?;
+                    }
+                    // No table of this schema holds them.
+                    Event::Incident(_) => {}
+                }
+                continue;
+            }
             Item::Rejected(rejected) => {
                 put_dead_letter(&transaction, rejected)?;
                 Fate::Rejected

@@ -10,6 +10,7 @@ mod open;
 mod owed;
 mod past;
 mod produce;
+mod receipts;
 mod run;
 mod sites;
 mod spec;
@@ -17,6 +18,8 @@ mod table;
 pub(crate) mod window;
 
 use monmon_stage::{Section, StageKind};
+#[cfg(test)]
+pub(crate) use owed::Told;
 
 /// Checks websites on a schedule.
 pub static SOURCE: StageKind =

@@ -17,6 +17,8 @@ use jiff::Timestamp;
 use monmon_model::FailureKind;
 use monmon_syntax::format_duration;
 
+use crate::slots::STANDS_FOR;
+
 /// Most rows that a check is owed one by one: a day at one second.
 const ROWS_MAX: u64 = 86_400;
 /// Most rows owed one by one over all checks; with very many checks each has fewer.
@@ -230,7 +232,7 @@ impl Told {
         let among = if self.gaps { "of those " } else { "" };
         let every = format_duration(Duration::from_micros(interval_us.unsigned_abs()));
         let slots = self.slots;
-        format!("{why}; stands for {slots} slots {among}from {first} to {last}, one every {every}{doubt}")
+        format!("{why}{STANDS_FOR}{slots} slots {among}from {first} to {last}, one every {every}{doubt}")
     }
 }
 
@@ -303,6 +305,11 @@ impl Owed {
     pub(crate) fn shrink(&mut self) {
         let bounds = Bounds { rows: 1, stretches: 1 };
         self.by_check.values_mut().for_each(|debt| debt.hold(bounds));
+    }
+
+    /// The oldest slot that is still owed.
+    pub(crate) fn oldest(&self) -> Option<i64> {
+        self.by_check.values().filter_map(|debt| debt.stretches.front()).map(|stretch| stretch.first).min()
     }
 
     /// How many slots are still owed.

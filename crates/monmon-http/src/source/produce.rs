@@ -21,6 +21,7 @@ use super::guard::Guard;
 use super::open::Ready;
 use super::owed::{Owed, Told};
 use super::past::{BEAT_EVERY, Past};
+use super::receipts::{CUT_EVERY, Receipts};
 use crate::probe::{Probed, Prober};
 use crate::schedule::{Cadence, Due, Schedule};
 use crate::timeline::{Shift, Timeline};
@@ -29,6 +30,9 @@ use crate::timeline::{Shift, Timeline};
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// Most rows of what is owed that are told in one go, so that the next slot does not wait for them.
 const TOLD_MAX: usize = 64;
+/// How long the last receipt waits for what is under way, at most, and as a share of the grace.
+const LAST_WAIT: Duration = Duration::from_secs(3);
+const LAST_SHARE: u32 = 8;
 
 type Landed = Result<(Id, (Timestamp, Probed)), JoinError>;
 
@@ -86,6 +90,9 @@ pub(crate) struct Producer {
     /// All slots before this were taken from the schedule.
     taken_us: i64,
     seq: u64,
+    /// Everything up to this number was heard of.
+    heard_seq: u64,
+    receipts: Receipts,
     overloaded: bool,
     shortage: Shortage,
 }
@@ -108,6 +115,9 @@ impl Producer {
         let ids = || checks.iter().map(|ready| ready.check.id).collect();
         let state = context.prober.state.as_ref().filter(|_| context.mode == Mode::Continuous);
         let past = state.map(|folder| Arc::new(Past::new(folder, &context.pipeline, &context.stage, ids())));
+        let record = Arc::new(record);
+        let receipts =
+            Receipts::new(Arc::clone(&record), Arc::clone(&context.pipeline), Arc::clone(&context.stage));
         Producer {
             past,
             taken_us: 0,
@@ -115,7 +125,7 @@ impl Producer {
             checks: checks.into(),
             prober: Arc::new(prober),
             guard: guard.map(Arc::new),
-            record: Arc::new(record),
+            record,
             bounds,
             line: Timeline::new(Instant::now(), context.clock.now()),
             context: context.clone(),
@@ -128,6 +138,8 @@ impl Producer {
             hosts: BTreeMap::new(),
             waiting: 0,
             seq: 0,
+            heard_seq: 0,
+            receipts,
             overloaded: false,
             shortage: Shortage::default(),
         }
@@ -146,9 +158,11 @@ impl Producer {
         let cadences = self.checks.iter().map(|ready| ready.cadence.clone()).collect();
         let mut schedule = Schedule::new(cadences, self.line.at(start));
         self.taken_us = self.line.at(start);
-        self.resume(self.taken_us);
+        let slots_from_us = self.resume(self.taken_us);
+        self.receipts.begin(self.taken_us, slots_from_us);
         let mut watch_at = start + WATCH_EVERY;
         let mut beat_at = start + BEAT_EVERY;
+        let mut cut_at = start + CUT_EVERY;
         let timer = sleep_until(start);
         tokio::pin!(timer);
         let stop = self.context.stop.clone();
@@ -165,6 +179,7 @@ impl Producer {
                     if now >= watch_at {
                         self.watch(now);
                         watch_at = now + WATCH_EVERY;
+                        self.give_receipts();
                     }
                     if now >= beat_at {
                         self.beat();
@@ -177,6 +192,10 @@ impl Producer {
                         self.take(due);
                     }
                     self.take_later(now);
+                    if now >= cut_at {
+                        self.cut_receipt();
+                        cut_at = now + CUT_EVERY;
+                    }
                     self.settle();
                     let next = schedule.next_due().map_or(watch_at, |slot| self.line.instant(slot).min(watch_at));
                     timer.as_mut().reset(self.later_at().map_or(next, |later| later.min(next)));
@@ -201,12 +220,13 @@ impl Producer {
         }
     }
 
-    /// Owes what was due since the run before, which nobody was there to measure: a row a check.
-    fn resume(&mut self, now: i64) {
-        let Some(past) = &self.past else { return };
+    /// Owes what was due since the run before, which nobody was there to measure: a row a check. Gives the instant from
+    /// which on all slots are this run's.
+    fn resume(&mut self, now: i64) -> i64 {
+        let Some(past) = &self.past else { return now };
         let left = past.left();
         past.begin();
-        let Some(left) = left.filter(|left| left.until_us < now) else { return };
+        let Some(left) = left.filter(|left| left.until_us < now) else { return now };
         for (number, ready) in (0_u32..).zip(self.checks.iter()) {
             let first = ready.cadence.at_or_after(left.until_us);
             if first >= now || !left.checks.contains(&ready.check.id) {
@@ -216,12 +236,64 @@ impl Producer {
             let interval = ready.cadence.interval_us();
             self.owed.add_together(number, (first, last), before + 1, interval, FailureKind::NotRunning);
         }
+        left.until_us
+    }
+
+    /// Up to when every slot has all of its measurements numbered.
+    fn numbered_until(&self) -> i64 {
+        let waiting = self.hosts.values().flat_map(|host| &host.waiting).map(|(_, what)| what);
+        let later = self.later.iter().map(|Reverse((_, what))| what);
+        let open = self.tries.values().chain(waiting).chain(later).map(|what| what.slot);
+        open.chain(self.owed.oldest()).min().unwrap_or(self.taken_us).min(self.taken_us)
+    }
+
+    fn cut_receipt(&mut self) {
+        self.receipts.cut(self.seq, self.numbered_until());
+        self.book.cut(self.seq);
+    }
+
+    /// Gives the receipts of what was delivered by now.
+    fn give_receipts(&mut self) {
+        while let Some(settled) = self.book.next_settled() {
+            self.heard_seq = settled.last_seq;
+            self.receipts.settle(settled);
+        }
+        // Room first, as for measurements; what finds none is given a second later.
+        while self.has_room()
+            && let Some(receipt) = self.receipts.give(self.heard_seq, self.context.clock.now())
+        {
+            let envelope = Envelope::event(receipt, None, self.book.ack_unnumbered());
+            if let Err(mpsc::error::TrySendError::Full(envelope)) = self.handover.try_send(envelope) {
+                envelope.ack.fail();
+            }
+        }
+    }
+
+    /// The last receipt, behind everything else. What is under way may be heard of before, for a while.
+    async fn give_last_receipt(&mut self, begun: Instant) {
+        let until = Instant::now() + (self.context.grace / LAST_SHARE).min(LAST_WAIT);
+        // Whether it came to that or not, the receipt is of all that was numbered.
+        let _in_time = timeout_at(until, self.book.settled()).await.is_ok();
+        self.cut_receipt();
+        while let Some(settled) = self.book.next_settled() {
+            self.receipts.settle(settled);
+        }
+        let until_us = match self.context.mode {
+            Mode::Continuous => self.numbered_until(),
+            Mode::Once => self.receipts.began_us(),
+        };
+        let receipt = self.receipts.give_last(self.seq, until_us, self.context.clock.now());
+        if let Ok(Ok(place)) = timeout_at(begun + self.context.grace, self.handover.reserve()).await {
+            place.send(Envelope::event(receipt, None, self.book.ack_unnumbered()));
+        }
     }
 
     /// Each check once, now. The instant of the start stands for the slot: it is on no schedule, so that these
     /// measurements have ids of their own and are never taken for those of a slot.
     async fn once(&mut self) {
         let slot = self.context.clock.now().as_microsecond();
+        // It has no slots of its own.
+        self.receipts.begin(slot, slot);
         let stop = self.context.stop.clone();
         let room = Arc::clone(&self.room);
         let handover = self.handover.clone();
@@ -505,8 +577,10 @@ impl Producer {
         self.seq += 1;
         let check = Arc::clone(&self.checks[check as usize].check);
         let scheduled_at = Timestamp::from_microsecond(slot).unwrap_or(Timestamp::UNIX_EPOCH);
+        let id = measurement_id(self.record.id, check.id, scheduled_at, attempt);
+        self.receipts.number(id);
         Measurement {
-            id: measurement_id(self.record.id, check.id, scheduled_at, attempt),
+            id,
             seq: self.seq,
             attempt,
             method: check.method.clone(),
@@ -584,5 +658,6 @@ impl Producer {
             self.context.counters.add_failed(untold);
             tracing::error!(stage = %self.context.stage, untold, "slots without a measurement at the end");
         }
+        self.give_last_receipt(now).await;
     }
 }

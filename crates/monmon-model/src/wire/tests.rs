@@ -388,9 +388,13 @@ fn events() -> [Event; 2] {
         pipeline: "producer".to_owned(),
         source: "sites".to_owned(),
         at,
+        began_at: measurement.scheduled_at,
+        slots_from: measurement.scheduled_at,
+        slots_until: at,
         first_seq: 1,
         last_seq: 42,
         ids_xor: measurement.id,
+        failed: 0,
         last: false,
     };
     let incident = Incident {

@@ -1,0 +1,127 @@
+//! What a store gives to an audit, as one snapshot: first what rows refer to, then the rows, one at a time. Times are
+//! microseconds since 1970: an audit reads millions of them and shows few.
+
+use uuid::Uuid;
+
+use crate::{Labels, Outcome};
+
+/// The slots that are read: from the first instant up to, and without, the second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AuditWindow {
+    pub since_us: i64,
+    pub until_us: i64,
+}
+
+/// What rows refer to, and what probers said of themselves.
+#[derive(Clone, Debug, Default)]
+pub struct AuditFacts {
+    pub probers: Vec<AuditProber>,
+    pub boots: Vec<AuditBoot>,
+    pub definitions: Vec<AuditDefinition>,
+    /// Those that are given between the window's ends.
+    pub receipts: Vec<AuditReceipt>,
+    /// Times of which retention has dropped measurements: from one instant up to, and without, another.
+    pub dropped: Vec<(i64, i64)>,
+    /// Whether there are sums that can be held against the rows.
+    pub has_rollups: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct AuditProber {
+    pub id: Uuid,
+    pub name: String,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct AuditBoot {
+    pub id: Uuid,
+    pub prober_id: Uuid,
+    /// The first slot that was stored of it.
+    pub first_seen_us: i64,
+}
+
+#[derive(Clone, Debug)]
+pub struct AuditDefinition {
+    pub id: Uuid,
+    pub check_id: Uuid,
+    pub pipeline: String,
+    pub source: String,
+    pub name: String,
+    pub interval_us: u64,
+    pub schedule: Option<String>,
+    pub labels: Labels,
+}
+
+/// A row of `monmon_receipt`.
+#[derive(Clone, Debug)]
+pub struct AuditReceipt {
+    pub boot_id: Uuid,
+    pub pipeline: String,
+    pub source: String,
+    pub at_us: i64,
+    pub began_us: i64,
+    pub slots_from_us: i64,
+    pub slots_until_us: i64,
+    pub first_seq: u64,
+    pub last_seq: u64,
+    pub ids_xor: Uuid,
+    pub failed: u64,
+    pub last: bool,
+}
+
+/// A row of `monmon_measurement`.
+#[derive(Clone, Copy, Debug)]
+pub struct AuditRow<'a> {
+    pub id: Uuid,
+    pub check_id: Uuid,
+    pub definition_id: Uuid,
+    pub boot_id: Uuid,
+    pub slot_us: i64,
+    pub seq: u64,
+    pub attempt: u32,
+    pub outcome: Outcome,
+    /// How long the exchange took; only where the site answered.
+    pub total_us: Option<u32>,
+    /// Why the outcome is `unknown`.
+    pub error_kind: Option<&'a str>,
+    /// What is said of a slot that was never begun.
+    pub message: Option<&'a str>,
+}
+
+/// A row of `monmon_dead_letter`.
+#[derive(Clone, Copy, Debug)]
+pub struct AuditLetter<'a> {
+    pub id: Uuid,
+    pub reason: &'a str,
+    pub bytes: &'a [u8],
+}
+
+/// Offsets of one partition of a topic that were stored in one batch. They come ordered by topic, partition and first
+/// offset.
+#[derive(Clone, Copy, Debug)]
+pub struct AuditOffsets<'a> {
+    pub topic: &'a str,
+    pub partition: i32,
+    pub first: i64,
+    pub last: i64,
+}
+
+/// A sum that is not that of the rows.
+#[derive(Clone, Copy, Debug)]
+pub struct AuditRollup<'a> {
+    pub level: &'a str,
+    pub check_id: Option<Uuid>,
+    pub start_us: i64,
+    pub difference: &'a str,
+}
+
+/// Whoever holds it all against each other.
+pub trait AuditReader {
+    /// Comes once, before everything else.
+    fn facts(&mut self, facts: AuditFacts);
+    fn row(&mut self, row: &AuditRow<'_>);
+    /// Letters come behind all rows.
+    fn letter(&mut self, letter: &AuditLetter<'_>);
+    fn offsets(&mut self, offsets: &AuditOffsets<'_>);
+    fn rollup(&mut self, rollup: &AuditRollup<'_>);
+}

@@ -1,0 +1,191 @@
+//! Reading the store for an audit: everything in one snapshot, a row at a time.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+use monmon_model::{
+    AuditBoot, AuditDefinition, AuditFacts, AuditLetter, AuditOffsets, AuditProber, AuditReader,
+    AuditReceipt, AuditRow, AuditWindow, Outcome,
+};
+use rusqlite::types::{Type, ValueRef};
+use rusqlite::{Connection, Row, params};
+use uuid::Uuid;
+
+use crate::database::open_to_read;
+use crate::error::StoreError;
+use crate::rows::instant;
+use crate::status::id_floor;
+
+const PROBERS: &str = "SELECT id, name FROM monmon_prober";
+
+const BOOTS: &str = "SELECT id, prober_id, first_seen_at FROM monmon_boot";
+
+const DEFINITIONS: &str =
+    "SELECT id, check_id, pipeline, source, name, interval_us, schedule, labels FROM monmon_check_definition";
+
+const RECEIPTS: &str = "SELECT boot_id, pipeline, source, at, began_at, slots_from, slots_until, first_seq, last_seq, \
+        ids_xor, failed, last \
+    FROM monmon_receipt WHERE id >= ?1 AND id < ?2";
+
+const ROWS: &str = "SELECT id, check_id, definition_id, boot_id, scheduled_at, seq, attempt, outcome, \
+        CASE WHEN outcome = 'unknown' THEN error_kind END, \
+        CASE WHEN outcome = 'unknown' AND error_phase = 'start' THEN error_message END, \
+        CASE WHEN status IS NOT NULL THEN total_us END \
+    FROM monmon_measurement WHERE id >= ?1 AND id < ?2";
+
+const LETTERS: &str = "SELECT id, reason, bytes FROM monmon_dead_letter \
+    WHERE occurred_at >= ?1 AND occurred_at < ?2 AND length(bytes) > 0";
+
+const OFFSETS: &str = "SELECT topic, partition_id, r.first, r.last FROM ( \
+        SELECT topic, partition_id, first_offset AS first, last_offset AS last \
+        FROM monmon_batch WHERE offsets IS NULL AND id >= ?1 AND id < ?2 \
+        UNION ALL \
+        SELECT topic, partition_id, run.value ->> 0, run.value ->> 1 \
+        FROM monmon_batch AS b CROSS JOIN json_each(b.offsets) AS run WHERE b.id >= ?1 AND b.id < ?2 \
+    ) AS r ORDER BY topic, partition_id, r.first";
+
+/// Days of which retention has deleted measurements.
+const DROPPED: &str = "SELECT unixepoch(day) FROM monmon_rollup_checked WHERE sealed_at IS NOT NULL";
+const DAY_US: i64 = 86_400_000_000;
+
+/// Gives the reader all that is stored of a window's slots. Works beside a writer.
+pub fn audit(path: &Path, window: AuditWindow, reader: &mut dyn AuditReader) -> Result<(), StoreError> {
+    let connection = open_to_read(path)?;
+    read(&connection, window, reader).map_err(|error| StoreError::sort(error, path))
+}
+
+fn read(connection: &Connection, window: AuditWindow, reader: &mut dyn AuditReader) -> rusqlite::Result<()> {
+    let time = |at_us| Timestamp::from_microsecond(at_us).unwrap_or(Timestamp::UNIX_EPOCH);
+    let (since, until) = (time(window.since_us), time(window.until_us));
+    let ids = [id_floor(since), id_floor(until)];
+    // What is read in one transaction is of one moment.
+    let snapshot = connection.unchecked_transaction()?;
+    reader.facts(facts(&snapshot, &ids)?);
+    let mut query = snapshot.prepare(ROWS)?;
+    let mut rows = query.query(params![ids[0], ids[1]])?;
+    while let Some(row) = rows.next()? {
+        reader.row(&AuditRow {
+            id: id(row, 0)?,
+            check_id: id(row, 1)?,
+            definition_id: id(row, 2)?,
+            boot_id: id(row, 3)?,
+            slot_us: micros(row, 4)?,
+            seq: long(row, 5)?,
+            attempt: row.get(6)?,
+            outcome: Outcome::from_word(text(row, 7)?.unwrap_or_default()).unwrap_or(Outcome::Unknown),
+            error_kind: text(row, 8)?,
+            message: text(row, 9)?,
+            total_us: row.get::<_, Option<i64>>(10)?.and_then(|us| u32::try_from(us).ok()),
+        });
+    }
+    let mut query = snapshot.prepare(LETTERS)?;
+    let mut letters = query.query(params![instant(since), instant(until)])?;
+    while let Some(row) = letters.next()? {
+        let bytes = row.get_ref(2)?.as_bytes().unwrap_or_default();
+        let reason = text(row, 1)?.unwrap_or_default();
+        reader.letter(&AuditLetter { id: id(row, 0)?, reason, bytes });
+    }
+    let mut query = snapshot.prepare(OFFSETS)?;
+    let mut offsets = query.query(params![ids[0], ids[1]])?;
+    while let Some(row) = offsets.next()? {
+        let topic = text(row, 0)?.unwrap_or_default();
+        reader.offsets(&AuditOffsets {
+            topic,
+            partition: row.get(1)?,
+            first: row.get(2)?,
+            last: row.get(3)?,
+        });
+    }
+    Ok(())
+}
+
+fn facts(connection: &Connection, ids: &[String; 2]) -> rusqlite::Result<AuditFacts> {
+    let prober = |row: &Row<'_>| Ok(AuditProber { id: id(row, 0)?, name: row.get(1)? });
+    let boot = |row: &Row<'_>| {
+        Ok(AuditBoot { id: id(row, 0)?, prober_id: id(row, 1)?, first_seen_us: micros(row, 2)? })
+    };
+    let definition = |row: &Row<'_>| {
+        Ok(AuditDefinition {
+            id: id(row, 0)?,
+            check_id: id(row, 1)?,
+            pipeline: row.get(2)?,
+            source: row.get(3)?,
+            name: row.get(4)?,
+            interval_us: long(row, 5)?,
+            schedule: row.get(6)?,
+            labels: serde_json::from_str(text(row, 7)?.unwrap_or_default()).unwrap_or_default(),
+        })
+    };
+    let day = |row: &Row<'_>| {
+        let begins_us = row.get::<_, i64>(0)? * 1_000_000;
+        Ok((begins_us, begins_us + DAY_US))
+    };
+    let dropped = match has_table(connection, "monmon_rollup_checked")? {
+        true => all(connection, DROPPED, &[], day)?,
+        false => Vec::new(),
+    };
+    Ok(AuditFacts {
+        probers: all(connection, PROBERS, &[], prober)?,
+        boots: all(connection, BOOTS, &[], boot)?,
+        definitions: all(connection, DEFINITIONS, &[], definition)?,
+        receipts: all(connection, RECEIPTS, ids, receipt)?,
+        dropped,
+        has_rollups: false,
+    })
+}
+
+fn has_table(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
+    let sql = "SELECT count(*) > 0 FROM sqlite_schema WHERE type = 'table' AND name = ?1";
+    connection.query_row(sql, [name], |row| row.get(0))
+}
+
+fn all<T>(
+    connection: &Connection,
+    sql: &str,
+    ids: &[String],
+    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Vec<T>> {
+    connection.prepare(sql)?.query_map(rusqlite::params_from_iter(ids), read)?.collect()
+}
+
+fn receipt(row: &Row<'_>) -> rusqlite::Result<AuditReceipt> {
+    Ok(AuditReceipt {
+        boot_id: id(row, 0)?,
+        pipeline: row.get(1)?,
+        source: row.get(2)?,
+        at_us: micros(row, 3)?,
+        began_us: micros(row, 4)?,
+        slots_from_us: micros(row, 5)?,
+        slots_until_us: micros(row, 6)?,
+        first_seq: long(row, 7)?,
+        last_seq: long(row, 8)?,
+        ids_xor: id(row, 9)?,
+        failed: long(row, 10)?,
+        last: row.get(11)?,
+    })
+}
+
+fn text<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<Option<&'a str>> {
+    match row.get_ref(column)? {
+        ValueRef::Null => Ok(None),
+        value => value.as_str().map(Some).map_err(|error| bad(column, error)),
+    }
+}
+
+fn id(row: &Row<'_>, column: usize) -> rusqlite::Result<Uuid> {
+    text(row, column)?.unwrap_or_default().parse().map_err(|error| bad(column, error))
+}
+
+fn micros(row: &Row<'_>, column: usize) -> rusqlite::Result<i64> {
+    let at: Timestamp = text(row, column)?.unwrap_or_default().parse().map_err(|error| bad(column, error))?;
+    Ok(at.as_microsecond())
+}
+
+/// A number that is never negative.
+fn long(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    row.get::<_, i64>(column).map(|number| u64::try_from(number).unwrap_or(0))
+}
+
+fn bad(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
+}
