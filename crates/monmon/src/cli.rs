@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::audit::{self, AuditArgs};
 use crate::plugin::{self, PluginCommand};
 use crate::probe::{self, ProbeArgs};
+use crate::sla::{self, ReportArgs};
 use crate::{Exit, db, plugins, run, status, validate};
 
 /// Checks websites on a schedule and keeps every measurement.
@@ -36,6 +38,12 @@ enum Command {
     /// Show each check's newest state, response times, uptime and coverage over the last 24 hours
     #[command(after_help = Exit::HELP)]
     Status(StatusArgs),
+    /// Prove from the store that no measurement is missing in it, or name what is
+    #[command(after_help = Exit::HELP)]
+    Audit(Box<AuditArgs>),
+    /// Tell how each check fared against a promised uptime, as text, JSON or a page to show to a customer
+    #[command(after_help = Exit::HELP)]
+    Report(Box<ReportArgs>),
     /// Write, build, try and time plugins
     #[command(subcommand, after_help = Exit::HELP)]
     Plugin(PluginCommand),
@@ -145,7 +153,7 @@ pub(crate) enum StatusFormat {
     Json,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     monmon_syntax::parse_duration(text).map_err(|error| error.to_string())
 }
 
@@ -159,6 +167,8 @@ impl Cli {
             Command::Validate(args) => validate::validate(&args),
             Command::Db(DbCommand::Migrate(args)) => db::migrate(&args).await,
             Command::Status(args) => status::status(&args).await,
+            Command::Report(args) => sla::report(&args).await,
+            Command::Audit(args) => audit::audit(&args).await,
             Command::Plugin(command) => plugin::execute(&command),
             // It ends here: the exit code is for the process that asked.
             Command::CompilePlugin { metered } => std::process::exit(monmon_wasm::work(metered)),

@@ -20,7 +20,7 @@ impl Exit {
     pub const HELP: &'static str = "\
 Exit codes:
   0    good
-  1    the verdict is bad: a check is down, a file is invalid
+  1    the verdict is bad: a check is down, a file is invalid, a store lacks a measurement
   2    monmon could not do it: usage, files, servers, internal
   130  interrupted by a second signal";
 

@@ -2,6 +2,7 @@
 //!
 //! It is a library as well, so that tests can ask for plans and diagnostics without a process.
 
+mod audit;
 mod catalogue;
 pub mod cli;
 mod db;
@@ -14,6 +15,7 @@ mod probe;
 mod prober;
 mod progress;
 mod run;
+mod sla;
 mod status;
 mod store;
 mod validate;

@@ -1,0 +1,274 @@
+//! What is stored of one check in one boot, held against the slots that were due.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use monmon_http::{Slots, StandsFor};
+use monmon_model::{AuditRow, Outcome};
+
+use super::bits::Bits;
+use super::latency::Histogram;
+
+/// Rows of one lane for instants that are no slots, kept at most; what is beyond them is counted only.
+const OFF_SLOT_MAX: usize = 10_000;
+
+/// One check in one boot.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) slots: Slots,
+    /// Slots that have a first try, and those of which a try was down: by number, or by instant where slots have none.
+    stored: Bits,
+    down: Bits,
+    /// First tries that were down, and that could not tell.
+    down_first: Bits,
+    unknown_first: Bits,
+    /// The newest of further tries: the last one decides.
+    later: BTreeMap<i64, (u32, Outcome)>,
+    /// Of exchanges in which the site answered.
+    pub(super) latency: Option<Box<Histogram>>,
+    letters: Bits,
+    /// Instants that are no slots, and whether they were down.
+    off_slot: BTreeMap<i64, bool>,
+    pub(super) off_slot_more: u64,
+    /// Rows that stand for several slots.
+    together: Vec<StandsFor>,
+    pub(super) first_us: i64,
+    pub(super) last_us: i64,
+    pub(super) counts: Counts,
+}
+
+/// Slots, or first tries, of one check or of all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct Counts {
+    /// The sum of all the others but `more_tries` and `rechecks`.
+    pub(crate) due: u64,
+    pub(crate) known: u64,
+    /// By reason.
+    pub(crate) unknown: BTreeMap<String, u64>,
+    pub(crate) dead_lettered: u64,
+    /// Told in a row that stands for several slots.
+    pub(crate) told_together: u64,
+    pub(crate) on_the_way: u64,
+    /// Their sink gave them up, and the prober says so.
+    pub(crate) given_up: u64,
+    /// Lost with a prober that died.
+    pub(crate) died: u64,
+    /// Retention has dropped the rows of the time.
+    pub(crate) dropped: u64,
+    pub(crate) missing: u64,
+    /// Second and further tries of slots.
+    pub(crate) more_tries: u64,
+    /// Between slots, while a check was down.
+    pub(crate) rechecks: u64,
+}
+
+impl Counts {
+    pub(super) fn add(&mut self, other: &Counts) {
+        self.due += other.due;
+        self.known += other.known;
+        for (reason, count) in &other.unknown {
+            *self.unknown.entry(reason.clone()).or_default() += count;
+        }
+        self.dead_lettered += other.dead_lettered;
+        self.told_together += other.told_together;
+        self.on_the_way += other.on_the_way;
+        self.given_up += other.given_up;
+        self.died += other.died;
+        self.dropped += other.dropped;
+        self.missing += other.missing;
+        self.more_tries += other.more_tries;
+        self.rechecks += other.rechecks;
+    }
+}
+
+impl Lane {
+    pub(super) fn new(slots: Slots) -> Lane {
+        Lane {
+            slots,
+            stored: Bits::default(),
+            down: Bits::default(),
+            down_first: Bits::default(),
+            unknown_first: Bits::default(),
+            later: BTreeMap::new(),
+            latency: None,
+            letters: Bits::default(),
+            off_slot: BTreeMap::new(),
+            off_slot_more: 0,
+            together: Vec::new(),
+            first_us: i64::MAX,
+            last_us: i64::MIN,
+            counts: Counts::default(),
+        }
+    }
+
+    /// What stands for a slot in the sets; none where nothing was due.
+    pub(super) fn key(&self, at_us: i64) -> Option<i64> {
+        match self.slots.is_numbered() {
+            true => self.slots.number(at_us),
+            false => (self.slots.at_or_after(at_us) == at_us).then_some(at_us),
+        }
+    }
+
+    /// `counted`: the slot is one of the audit's own window.
+    pub(super) fn row(&mut self, row: &AuditRow<'_>, counted: bool) {
+        let down = row.outcome == Outcome::Down;
+        let Some(key) = self.key(row.slot_us) else {
+            if self.off_slot.len() < OFF_SLOT_MAX {
+                *self.off_slot.entry(row.slot_us).or_default() |= down;
+            } else {
+                self.off_slot_more += 1;
+            }
+            return;
+        };
+        self.first_us = self.first_us.min(row.slot_us);
+        self.last_us = self.last_us.max(row.slot_us);
+        if down {
+            self.down.add(key);
+        }
+        if let (Some(total_us), Some(latency), true) = (row.total_us, &mut self.latency, counted) {
+            latency.add(total_us);
+        }
+        if row.attempt > 1 {
+            let later = self.later.entry(key).or_insert((row.attempt, row.outcome));
+            if row.attempt > later.0 {
+                *later = (row.attempt, row.outcome);
+            }
+            self.counts.more_tries += u64::from(counted);
+            return;
+        }
+        if let Some(message) = row.message
+            && let Some(together) = StandsFor::read(message)
+        {
+            self.last_us = self.last_us.max(together.last_us);
+            self.together.push(together);
+        }
+        match row.outcome {
+            Outcome::Down => self.down_first.add(key),
+            Outcome::Unknown => self.unknown_first.add(key),
+            Outcome::Up | Outcome::Degraded => false,
+        };
+        if self.stored.add(key) && counted {
+            match (row.outcome, row.error_kind) {
+                (Outcome::Unknown, kind) => {
+                    let reason = kind.unwrap_or("match");
+                    match self.counts.unknown.get_mut(reason) {
+                        Some(count) => *count += 1,
+                        None => {
+                            self.counts.unknown.insert(reason.to_owned(), 1);
+                        }
+                    }
+                }
+                _ => self.counts.known += 1,
+            }
+        }
+    }
+
+    /// A measurement of the slot is among the dead letters.
+    pub(super) fn letter(&mut self, at_us: i64) {
+        if let Some(key) = self.key(at_us) {
+            self.letters.add(key);
+        }
+    }
+
+    pub(super) fn has(&self, at_us: i64) -> bool {
+        self.key(at_us).is_some_and(|key| self.stored.has(key))
+    }
+
+    pub(super) fn has_letter(&self, at_us: i64) -> bool {
+        self.key(at_us).is_some_and(|key| self.letters.has(key))
+    }
+
+    /// Slots from one instant up to and without another that have no first try.
+    pub(super) fn holes(&self, from_us: i64, until_us: i64) -> Vec<i64> {
+        if from_us >= until_us {
+            return Vec::new();
+        }
+        let first = self.slots.at_or_after(from_us);
+        if !self.slots.is_numbered() {
+            let mut slot = first;
+            let mut holes = Vec::new();
+            while slot < until_us {
+                if !self.stored.has(slot) {
+                    holes.push(slot);
+                }
+                slot = self.slots.next(slot);
+            }
+            return holes;
+        }
+        let number = |at_us| self.slots.number(self.slots.at_or_after(at_us)).unwrap_or(i64::MAX);
+        let holes = self.stored.holes(number(from_us), number(until_us));
+        holes.into_iter().flat_map(|(first, last)| first..=last).map(|n| self.slots.of_number(n)).collect()
+    }
+
+    /// Rows between the slots: how many are looks at a check that was down just before, and the others.
+    pub(super) fn between_slots(&self) -> (u64, BTreeSet<i64>) {
+        let mut rechecks = 0;
+        let mut others = BTreeSet::new();
+        let mut before: Option<(i64, bool)> = None;
+        for (at_us, down) in &self.off_slot {
+            let slot_before = self.slot_before(*at_us);
+            // Whichever was nearer decides.
+            let was_down = match before {
+                Some((look_us, was_down)) if slot_before.is_none_or(|slot| slot.0 < look_us) => was_down,
+                _ => slot_before.is_some_and(|slot| slot.1),
+            };
+            match was_down {
+                true => rechecks += 1,
+                false => {
+                    others.insert(*at_us);
+                }
+            }
+            before = Some((*at_us, *down));
+        }
+        (rechecks, others)
+    }
+
+    /// The newest slot with a row before an instant, and whether it was down.
+    fn slot_before(&self, at_us: i64) -> Option<(i64, bool)> {
+        let key = match self.slots.is_numbered() {
+            true => self.slots.number(self.slots.at_or_after(at_us))?,
+            false => at_us,
+        };
+        let before = self.stored.before(key)?;
+        let slot = if self.slots.is_numbered() { self.slots.of_number(before) } else { before };
+        Some((slot, self.down.has(before)))
+    }
+
+    /// The keys of slots from one instant up to and without another.
+    pub(super) fn keys(&self, from_us: i64, until_us: i64) -> (i64, i64) {
+        let key = |at_us| match self.slots.is_numbered() {
+            true => self.slots.number(self.slots.at_or_after(at_us)).unwrap_or(i64::MAX),
+            false => at_us,
+        };
+        (key(from_us), key(until_us))
+    }
+
+    /// Slots with a row, those whose outcome is known, and of these those that were down. The last try decides.
+    pub(super) fn decided(&self) -> (Bits, Bits, Bits) {
+        let (mut stored, mut known, mut down) = (Bits::default(), Bits::default(), Bits::default());
+        stored.add_all(&self.stored);
+        known.add_all(&self.stored);
+        known.remove_all(&self.unknown_first);
+        down.add_all(&self.down_first);
+        for (key, (_, outcome)) in &self.later {
+            let mut one = Bits::default();
+            one.add(*key);
+            match outcome {
+                Outcome::Unknown => known.remove_all(&one),
+                _ => known.add_all(&one),
+            }
+            match outcome {
+                Outcome::Down => down.add_all(&one),
+                _ => down.remove_all(&one),
+            }
+        }
+        (stored, known, down)
+    }
+
+    pub(super) fn together(&self) -> &[StandsFor] {
+        &self.together
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.stored.count() == 0
+    }
+}

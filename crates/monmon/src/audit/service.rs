@@ -1,0 +1,145 @@
+//! How each check fared over the window: what of its time is known, and what of that it was up.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use monmon_model::Labels;
+use uuid::Uuid;
+
+use super::bits::Bits;
+use super::finding::Verdict;
+use super::judge::{Judge, at};
+use super::latency::Histogram;
+
+/// All checks of a store, and what an audit of the same window says.
+#[derive(Debug)]
+pub(crate) struct Services {
+    pub(crate) since: Option<Timestamp>,
+    pub(crate) until: Option<Timestamp>,
+    pub(crate) verdict: Verdict,
+    /// The same for people.
+    pub(crate) verdict_text: String,
+    pub(crate) dropped_before: Option<Timestamp>,
+    pub(crate) checks: Vec<Service>,
+}
+
+/// One check, by all of its probers.
+#[derive(Clone, Debug)]
+pub(crate) struct Service {
+    pub(crate) check_id: Uuid,
+    pub(crate) pipeline: String,
+    pub(crate) source: String,
+    pub(crate) check: String,
+    pub(crate) labels: Labels,
+    pub(crate) probers: Vec<String>,
+    /// Slots that were due, and those that at least one prober knows of.
+    pub(crate) slots_due: u64,
+    pub(crate) slots_known: u64,
+    /// The time that these slots stand for.
+    pub(crate) known_us: u64,
+    pub(crate) due_us: u64,
+    /// Measurements, one for each prober and slot.
+    pub(crate) up: u64,
+    pub(crate) down: u64,
+    /// Slots that an audit misses, and those that died with their prober.
+    pub(crate) missing: u64,
+    pub(crate) died: u64,
+    pub(crate) latency_us: [Option<f64>; 4],
+}
+
+/// The shares of `latency_us`.
+pub(crate) const SHARES: [f64; 4] = [0.5, 0.9, 0.95, 0.99];
+
+/// What there is of one check under one definition.
+#[derive(Default)]
+struct Era {
+    due: Bits,
+    known: Bits,
+    /// In the keys of its slots.
+    window: (i64, i64),
+    interval_us: u64,
+}
+
+pub(super) fn services(judge: Judge) -> Services {
+    let mut found: BTreeMap<Uuid, Service> = BTreeMap::new();
+    let mut eras: BTreeMap<(Uuid, u32), Era> = BTreeMap::new();
+    let mut latencies: BTreeMap<Uuid, Histogram> = BTreeMap::new();
+    let scope = judge.ledger.scope.clone();
+    for ((prober, check_id), lanes) in &judge.lanes_of {
+        let prober = judge.prober(*prober);
+        for number in lanes {
+            let ((_, definition), lane) = &judge.ledger.lanes[*number];
+            let window = lane.keys(scope.since_us, scope.until_us);
+            let (stored, known, down) = lane.decided();
+            let of = &judge.ledger.definitions[*definition as usize];
+            let service = found.entry(*check_id).or_insert_with(|| Service {
+                check_id: *check_id,
+                pipeline: of.pipeline.clone(),
+                source: of.source.clone(),
+                check: of.name.clone(),
+                labels: of.labels.clone(),
+                probers: Vec::new(),
+                slots_due: 0,
+                slots_known: 0,
+                known_us: 0,
+                due_us: 0,
+                up: 0,
+                down: 0,
+                missing: 0,
+                died: 0,
+                latency_us: [None; 4],
+            });
+            let (known_count, down_count) =
+                (known.count_in(window.0, window.1), down.count_in(window.0, window.1));
+            service.up += known_count.saturating_sub(down_count);
+            service.down += down_count;
+            if !service.probers.contains(&prober) {
+                service.probers.push(prober.clone());
+            }
+            let era = eras.entry((*check_id, *definition)).or_default();
+            era.due.add_all(&stored);
+            era.known.add_all(&known);
+            era.window = window;
+            era.interval_us = of.interval_us;
+            if let Some(latency) = &lane.latency {
+                latencies.entry(*check_id).or_default().merge(latency);
+            }
+        }
+    }
+    for (key, silent) in &judge.silent {
+        if let Some(era) = eras.get_mut(key) {
+            era.due.add_all(silent);
+        }
+    }
+    for ((check_id, _), era) in &eras {
+        let Some(service) = found.get_mut(check_id) else { continue };
+        let (due, known) =
+            (era.due.count_in(era.window.0, era.window.1), era.known.count_in(era.window.0, era.window.1));
+        service.slots_due += due;
+        service.slots_known += known;
+        service.due_us += due.saturating_mul(era.interval_us);
+        service.known_us += known.saturating_mul(era.interval_us);
+    }
+    for (check_id, latency) in &latencies {
+        if let Some(service) = found.get_mut(check_id) {
+            service.latency_us = SHARES.map(|share| latency.quantile(share));
+        }
+    }
+    let report = judge.report();
+    for line in &report.checks {
+        if let Some(service) = found.get_mut(&line.check_id) {
+            service.missing += line.slots.missing;
+            service.died += line.slots.died;
+        }
+    }
+    let mut checks: Vec<Service> = found.into_values().filter(|service| service.slots_due > 0).collect();
+    checks.sort_by(|a, b| (&a.pipeline, &a.source, &a.check).cmp(&(&b.pipeline, &b.source, &b.check)));
+    Services {
+        since: at(scope.since_us),
+        until: at(scope.until_us),
+        verdict: report.verdict,
+        verdict_text: super::text::verdict(&report),
+        dropped_before: report.dropped_before.filter(|before| before.as_microsecond() > scope.since_us),
+        checks,
+    }
+}

@@ -1,0 +1,77 @@
+use super::*;
+
+fn service(check: &str, up: u64, down: u64, known: u64, due: u64) -> Service {
+    Service {
+        check_id: Uuid::from_u128(7),
+        pipeline: "shop".to_owned(),
+        source: "sites".to_owned(),
+        check: check.to_owned(),
+        labels: Labels::default(),
+        probers: vec!["berlin".to_owned()],
+        slots_due: due,
+        slots_known: known,
+        known_us: known * 60_000_000,
+        due_us: due * 60_000_000,
+        up,
+        down,
+        missing: 0,
+        died: 0,
+        latency_us: [Some(1_500.0), Some(12_000.0), Some(20_000.0), None],
+    }
+}
+
+fn page(checks: &[(&str, u64, u64, u64, u64)]) -> Sla {
+    let checks: Vec<Line> = checks
+        .iter()
+        .map(|(name, up, down, known, due)| line(service(name, *up, *down, *known, *due), 99.9))
+        .collect();
+    let count = |met| checks.iter().filter(|line| line.met == met).count() as u64;
+    Sla {
+        version: 1,
+        title: "<script>alert(1)</script> & Söhne".to_owned(),
+        since: "2026-10-01T00:00:00Z".parse().ok(),
+        until: "2026-11-01T00:00:00Z".parse().ok(),
+        made_at: "2026-11-01T08:00:00Z".parse().unwrap(),
+        sla: 99.9,
+        labels: BTreeMap::from([("team".to_owned(), "\"docs\"".to_owned())]),
+        audit: Audit { verdict: Verdict::Proven, text: "PROVEN: every slot".to_owned() },
+        dropped_before: None,
+        met: count(Some(true)),
+        missed: count(Some(false)),
+        not_known: count(None),
+        checks,
+    }
+}
+
+#[test]
+fn unknown_is_no_downtime_and_the_budget_is_of_all_the_time_due() {
+    let month = 31 * 24 * 60;
+    let sla = page(&[
+        ("clean", month, 0, month, month),
+        ("half seen", month / 2 - 22, 22, month / 2, month),
+        ("missed", month - 100, 100, month, month),
+        ("never seen", 0, 0, 0, month),
+    ]);
+    insta::assert_snapshot!(text::text(&sla), @r##"
+    <script>alert(1)</script> & Söhne
+    2026-10-01 00:00 UTC to 2026-11-01 00:00 UTC
+    promised: 99.9 %; kept by 2 checks, missed by 1, not known of 1
+    audit: PROVEN: every slot
+
+     CHECK                  KEPT     UPTIME   COVERAGE         DOWN  BUDGET USED      P50    P95  P99 
+     shop/sites/clean       yes   100.000 %  100.000 %          0 s          0 %  1.50 ms  20 ms    - 
+     shop/sites/half seen   yes    99.901 %   50.000 %  22 min 00 s         49 %  1.50 ms  20 ms    - 
+     shop/sites/missed      NO     99.775 %  100.000 %   1 h 40 min        224 %  1.50 ms  20 ms    - 
+     shop/sites/never seen  ?             -    0.000 %          0 s          0 %  1.50 ms  20 ms    -
+    "##);
+}
+
+#[test]
+fn nothing_of_a_name_is_markup() {
+    let sla = page(&[("</td><img src=x onerror=alert(1)>'\"\u{202e}", 1, 0, 1, 1)]);
+    let html = html::html(&sla);
+    assert!(!html.contains("<script") && !html.contains("<img") && !html.contains('\u{202e}'), "{html}");
+    assert!(html.contains("&lt;script&gt;alert(1)&lt;/script&gt; &amp; Söhne"));
+    assert!(html.contains("default-src 'none'"));
+    assert!(!html.contains(" style=") && !html.contains("http://") && !html.contains("https://"));
+}

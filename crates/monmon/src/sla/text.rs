@@ -1,0 +1,61 @@
+//! The report for a terminal.
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use monmon_syntax::printable;
+
+use super::{Line, Sla, shown_milliseconds, shown_share, shown_span, shown_time};
+
+pub(super) fn text(sla: &Sla) -> String {
+    let mut lines = vec![
+        printable(&sla.title),
+        shown_span(sla),
+        format!(
+            "promised: {} %; kept by {} checks, missed by {}{}",
+            sla.sla,
+            sla.met,
+            sla.missed,
+            if sla.not_known > 0 { format!(", not known of {}", sla.not_known) } else { String::new() }
+        ),
+        format!("audit: {}", sla.audit.text),
+    ];
+    if let Some(before) = sla.dropped_before {
+        lines.push(format!(
+            "retention has dropped the measurements of before {before:.0}: they are not in this report"
+        ));
+    }
+    if sla.checks.is_empty() {
+        lines.push("no check was due".to_owned());
+        return lines.join("\n") + "\n";
+    }
+    format!("{}\n\n{}\n", lines.join("\n"), table(&sla.checks))
+}
+
+fn table(lines: &[Line]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(["CHECK", "KEPT", "UPTIME", "COVERAGE", "DOWN", "BUDGET USED", "P50", "P95", "P99"]);
+    for column in 2..9 {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    for line in lines {
+        table.add_row([
+            format!("{}/{}/{}", printable(&line.pipeline), printable(&line.source), printable(&line.check)),
+            match line.met {
+                Some(true) => "yes",
+                Some(false) => "NO",
+                None => "?",
+            }
+            .to_owned(),
+            line.uptime.map_or("-".to_owned(), shown_share),
+            shown_share(line.coverage),
+            shown_time(line.downtime_s),
+            format!("{:.0} %", line.budget_used * 100.0),
+            shown_milliseconds(line.latency_ms.p50),
+            shown_milliseconds(line.latency_ms.p95),
+            shown_milliseconds(line.latency_ms.p99),
+        ]);
+    }
+    table
+}
