@@ -28,6 +28,8 @@ const ANSWER_SLACK: Duration = Duration::from_secs(30);
 /// How long a server may take to answer a login before it is said that it lets one wait.
 const QUIET: Duration = Duration::from_secs(2);
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+/// What the state of health has for it.
+const UNUSABLE: &str = "store_unusable";
 
 /// What all writers of a sink share.
 pub(crate) struct Shared {
@@ -71,6 +73,7 @@ pub(crate) struct Writer {
 impl Shared {
     fn say_waiting(&self, error: &StoreError) {
         if !self.waiting.swap(true, Ordering::Relaxed) {
+            self.context.counters.state().waits(UNUSABLE, "the store cannot be used");
             warn!(stage = %self.context.stage, %error, "the store cannot be used now; waiting for it");
         }
     }
@@ -90,6 +93,7 @@ impl Shared {
 
     fn say_back(&self) {
         if self.waiting.swap(false, Ordering::Relaxed) {
+            self.context.counters.state().over(UNUSABLE);
             info!(stage = %self.context.stage, store = %self.target, "the store can be used again");
         }
     }

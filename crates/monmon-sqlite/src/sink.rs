@@ -21,6 +21,9 @@ pub(crate) struct Settings {
     pub(crate) synchronous: Synchronous,
 }
 
+/// What the state of health has for a database that takes nothing.
+const UNUSABLE: &str = "store_unusable";
+
 pub(crate) struct SqliteSink {
     store: Store,
     settings: Settings,
@@ -75,6 +78,7 @@ impl SqliteSink {
             match written {
                 Ok(tally) => {
                     if troubled {
+                        context.counters.state().over(UNUSABLE);
                         info!(stage = %context.stage, "the database takes measurements again");
                     }
                     twin_log.tell(&context.stage, &tally.twins);
@@ -124,6 +128,7 @@ fn deliver(context: &StageContext, tally: &Tally, batch: Batch) {
 fn report(context: &StageContext, error: &StoreError, troubled: &mut bool) {
     if !*troubled {
         let cause = std::error::Error::source(error).map(ToString::to_string);
+        context.counters.state().waits(UNUSABLE, "the store cannot be used");
         warn!(stage = %context.stage, %error, cause, "nothing can be stored; trying again until it can");
         *troubled = true;
     }

@@ -1,14 +1,27 @@
-//! What a stage counts: the numbers behind the progress line and the report at the end.
+//! What a stage counts: the numbers behind the progress line, the metrics and the report at the end.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
+use crate::StageState;
+
+/// A counter or a gauge as it is listed: its name, its meaning, and its value.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Listed<T> {
+    pub name: &'static str,
+    pub help: &'static str,
+    pub value: T,
+}
+
 macro_rules! counters {
     ($($(#[doc = $doc:literal])* $name:ident $add:ident;)*) => {
-        /// Counts of one stage, from its start on. Each only grows.
+        /// Counts of one stage, from its start on, each of which only grows; and how the stage stands.
         #[derive(Debug, Default)]
-        pub struct StageCounters { $($(#[doc = $doc])* $name: AtomicU64,)* }
+        pub struct StageCounters {
+            $($(#[doc = $doc])* $name: AtomicU64,)*
+            state: StageState,
+        }
 
         /// [`StageCounters`] at one instant.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -21,6 +34,17 @@ macro_rules! counters {
 
             pub fn counts(&self) -> Counts {
                 Counts { $($name: self.$name.load(Ordering::Relaxed),)* }
+            }
+        }
+
+        impl Counts {
+            /// Every counter, so that what shows them all need not be told of a new one.
+            pub fn each(&self) -> Vec<Listed<u64>> {
+                vec![$(Listed {
+                    name: stringify!($name),
+                    help: concat!($($doc),*).trim_ascii_start(),
+                    value: self.$name,
+                },)*]
             }
         }
     };
@@ -41,4 +65,29 @@ counters! {
     undecided add_undecided;
     /// Tries after the first.
     retries add_retries;
+    /// Messages that the log had lost before they were read.
+    missed add_missed;
+}
+
+impl StageCounters {
+    /// How the stage stands, beside what it has counted.
+    pub fn state(&self) -> &StageState {
+        &self.state
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_counter_is_listed_with_its_meaning() {
+        let counters = StageCounters::default();
+        counters.add_received(3);
+        counters.add_missed(2);
+        let each = counters.counts().each();
+        let value = |name: &str| each.iter().find(|one| one.name == name).map(|one| one.value);
+        assert_eq!((value("received"), value("missed"), value("failed")), (Some(3), Some(2), Some(0)));
+        assert!(each.iter().all(|one| one.help.ends_with('.') && !one.help.starts_with(' ')), "{each:?}");
+    }
 }

@@ -44,6 +44,21 @@ pub fn inlet(capacity: usize, carries_pages: bool) -> (Outlet, Inlet) {
     (Outlet { sender, places: Arc::clone(&places), carries_pages, tap: None }, Inlet { receiver, places })
 }
 
+/// How full an edge is, for those who only look.
+#[derive(Clone, Debug)]
+pub struct EdgeGauge(Arc<Places>);
+
+impl EdgeGauge {
+    /// Places that are taken by what waits.
+    pub fn used(&self) -> usize {
+        self.0.used()
+    }
+
+    pub fn capacity(&self) -> usize {
+        self.0.capacity as usize
+    }
+}
+
 #[derive(Debug)]
 struct Places {
     free: Semaphore,
@@ -51,6 +66,10 @@ struct Places {
 }
 
 impl Places {
+    fn used(&self) -> usize {
+        (self.capacity as usize).saturating_sub(self.free.available_permits())
+    }
+
     fn of(&self, envelope: &Envelope) -> u32 {
         let places = envelope.weight().div_ceil(PLACE_BYTES).max(1);
         u32::try_from(places).unwrap_or(u32::MAX).min(self.capacity)
@@ -129,7 +148,12 @@ impl Inlet {
 
     /// How many places are taken by what waits.
     pub fn backlog(&self) -> usize {
-        (self.places.capacity as usize).saturating_sub(self.places.free.available_permits())
+        self.places.used()
+    }
+
+    /// For those who only look.
+    pub fn gauge(&self) -> EdgeGauge {
+        EdgeGauge(Arc::clone(&self.places))
     }
 
     fn take(&self, queued: Queued) -> Batch {

@@ -17,13 +17,14 @@ pub mod matching;
 mod memory;
 mod page;
 mod slices;
+mod state;
 mod twins;
 
 pub use ack::{Ack, AckTracker};
 pub use backoff::Backoff;
 pub use context::{Clock, Mode, ProberIdentity, StageContext, SystemClock, SystemWorld, WorldRef};
-pub use counters::{Counts, StageCounters};
-pub use edge::{EDGE_PLACES, Inlet, Outlet, Tap, inlet};
+pub use counters::{Counts, Listed, StageCounters};
+pub use edge::{EDGE_PLACES, EdgeGauge, Inlet, Outlet, Tap, inlet};
 pub use emitter::{Closed, Emitter};
 pub use envelope::{Batch, Envelope, Feed, Item, Measured, Place, Reported};
 pub use error::StageError;
@@ -35,4 +36,5 @@ pub use kind::{
 pub use memory::Memory;
 pub use page::{Page, PageBudget, PageHold};
 pub use slices::{Slice, Slices};
+pub use state::{PartitionState, Partitions, StageState};
 pub use twins::{StoredTwin, TwinLog, Twins};
