@@ -1,4 +1,5 @@
-//! How fast the two stages are: measurements a second and CPU each, through the sink and back through the source.
+//! How fast the two stages are: how long one measurement alone takes to the broker and back, and then measurements a second
+//! and CPU each, through the sink and back through the source.
 //!
 //!     cargo run --profile light -p monmon-kafka --example rate -- 127.0.0.1:19092 TOPIC [COUNT]
 //!
@@ -25,6 +26,20 @@ use uuid::Uuid;
 
 const BATCH: u64 = 500;
 
+/// How many measurements go alone, after those that are not counted.
+const ALONE: u64 = 200;
+const WARM: u64 = 5;
+
+/// Tells of each ack.
+#[derive(Default)]
+struct Acks(tokio::sync::Notify);
+
+impl AckTracker for Acks {
+    fn resolved(&self, _token: u64, _delivered: bool) {
+        self.0.notify_one();
+    }
+}
+
 #[derive(Default)]
 struct Delivered(AtomicU64);
 
@@ -43,9 +58,65 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let count: u64 = rest.first().map_or(Ok(500_000), |text| text.parse())?;
     let common = format!("brokers \"{brokers}\"; topic \"{topic}\"");
     if count > 0 {
+        one_by_one(&common).await?;
         through_the_sink(&common, count).await?;
     }
     through_the_source(&common).await
+}
+
+/// One at a time, each after the last was acknowledged and read.
+async fn one_by_one(common: &str) -> Result<(), Box<dyn std::error::Error>> {
+    let (sink_spec, source_spec) = (
+        spec(&monmon_kafka::SINK, &format!("kafka \"out\" from=\"x\" {{ {common} }}")),
+        spec(
+            &monmon_kafka::SOURCE,
+            &format!("kafka \"in\" {{ {common}; group \"rate.{}\" }}", Uuid::new_v4()),
+        ),
+    );
+    let (to, back) = (context(Mode::Continuous), context(Mode::Continuous));
+    let stop = back.stop.clone();
+    let (OpenStage::Sink(sink), OpenStage::Source(source)) =
+        (sink_spec.open(to).await?, source_spec.open(back).await?)
+    else {
+        return Err("no sink or no source".into());
+    };
+    let (outlet, input) = inlet(EDGE_PLACES, false);
+    let (end, mut read) = inlet(EDGE_PLACES, false);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(sink.run(input));
+    tasks.spawn(source.run(Emitter::new(vec![end])));
+    let out = Emitter::new(vec![outlet]);
+    let acks = Arc::new(Acks::default());
+    let tracker: Arc<dyn AckTracker> = acks.clone();
+    let example = example();
+    let (mut acked, mut arrived) = (Vec::new(), Vec::new());
+    // The first ones wait for the group.
+    for number in 0..ALONE + WARM {
+        let begun = Instant::now();
+        let one = Envelope::measurement(example.clone(), None, Ack::new(tracker.clone(), number));
+        out.emit(vec![one]).await?;
+        acks.0.notified().await;
+        let to_ack = begun.elapsed();
+        let batch = read.recv().await.ok_or("the source has ended")?;
+        if number >= WARM {
+            acked.push(to_ack);
+            arrived.push(begun.elapsed());
+        }
+        batch.into_iter().for_each(|envelope| envelope.ack.deliver());
+        // As when nothing else is to do: what waits for a message has settled down.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for (what, times) in [("acknowledged", &mut acked), ("read", &mut arrived)] {
+        times.sort();
+        let at = |share: f64| times[(times.len() as f64 * share) as usize];
+        println!("one alone, {what} after: p50 {:.2?}, p99 {:.2?}", at(0.5), at(0.99));
+    }
+    drop(out);
+    stop.cancel();
+    while let Some(ended) = tasks.join_next().await {
+        ended??;
+    }
+    Ok(())
 }
 
 async fn through_the_sink(common: &str, count: u64) -> Result<(), Box<dyn std::error::Error>> {

@@ -137,6 +137,23 @@ impl Cause {
         self.is_of_connection() || matches!(self, Cause::NotAllowed | Cause::Group)
     }
 
+    /// The label that metrics and the state of health have for it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Cause::Unreachable => "kafka_unreachable",
+            Cause::Login => "kafka_login",
+            Cause::BrokerCertificate => "kafka_broker_certificate",
+            Cause::ClientCertificate => "kafka_client_certificate",
+            Cause::TlsWanted => "kafka_tls_wanted",
+            Cause::TlsUnwanted => "kafka_tls_unwanted",
+            Cause::Tls => "kafka_tls",
+            Cause::TopicMissing => "kafka_topic_missing",
+            Cause::NotAllowed => "kafka_not_allowed",
+            Cause::Group => "kafka_group",
+            Cause::Unwilling => "kafka_unwilling",
+        }
+    }
+
     pub(crate) fn told(self, security: Security) -> &'static str {
         match self {
             Cause::Unreachable => "no kafka broker can be reached",
@@ -196,7 +213,18 @@ impl Cause {
 pub(crate) fn lasting(words: &str) -> String {
     let words = words.rsplit_once(" (after ").map_or(words, |(lasting, _)| lasting);
     let words = words.split_once(": broker certificate could not be").map_or(words, |(lasting, _)| lasting);
-    words.trim_end_matches([':', ' ']).replacen(": SSL handshake failed: error:", ": error:", 1)
+    without_line(words.trim_end_matches([':', ' '])).replacen(": SSL handshake failed: error:", ": error:", 1)
+}
+
+/// Without the line of OpenSSL's own source that found it, which librdkafka puts in front while it logs more.
+fn without_line(words: &str) -> String {
+    if let Some((front, error)) = words.split_once(" error:")
+        && let Some((front, line)) = front.rsplit_once(' ')
+        && line.contains(".c:")
+    {
+        return format!("{front} error:{error}");
+    }
+    words.to_owned()
 }
 
 #[cfg(test)]
@@ -247,5 +275,11 @@ mod tests {
             "b: refused (see (a) there)"
         );
         assert_eq!(lasting("b: refused"), "b: refused");
+        assert_eq!(
+            lasting(
+                "b: SSL handshake failed: ssl/a.c:21:tls_post error:0A:SSL routines::verify failed: broker certificate could not be verified"
+            ),
+            "b: error:0A:SSL routines::verify failed"
+        );
     }
 }

@@ -8,6 +8,7 @@ use monmon_syntax::{Code, Late, Problem};
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
+use rdkafka::statistics::Statistics;
 
 use crate::options::{bad_broker, check_topic};
 use crate::spec::{Connection, Pem, Sasl, SinkSpec, SourceSpec, Tls};
@@ -34,12 +35,19 @@ const COMMIT_MS: &str = "1000";
 /// How soon librdkafka fetches more once it has read ahead enough. Its own default, a second, starves a quick reader.
 const FETCH_BACKOFF_MS: &str = "10";
 
+/// How often librdkafka tells of its queues and of where partitions end: for the metrics.
+const STATISTICS_MS: &str = "2000";
+
+/// What librdkafka is to log beside what is wrong: that a topic is another one under the old name is said nowhere else.
+const DEBUG: &str = "topic";
+
 /// The properties of a producer.
 pub(crate) fn producer(spec: &SinkSpec, context: &StageContext) -> Result<ClientConfig, StageError> {
     let mut config = common(&spec.connection, context)?;
     config
         .set("enable.idempotence", "true")
         .set("acks", "all")
+        .set("statistics.interval.ms", STATISTICS_MS)
         .set("compression.type", &spec.compression)
         .set("linger.ms", millis(spec.linger))
         .set("batch.size", spec.batch_size.to_string())
@@ -83,8 +91,14 @@ pub(crate) fn consumer(
         .set("allow.auto.create.topics", "false")
         .set("queued.max.messages.kbytes", READ_AHEAD_KIB)
         .set("fetch.queue.backoff.ms", FETCH_BACKOFF_MS)
+        .set("statistics.interval.ms", STATISTICS_MS)
         .set("fetch.wait.max.ms", "100");
+    if let Some(instance) = &spec.group_instance_id {
+        config.set("group.instance.id", text(instance, context)?);
+    }
     pass_on(&spec.connection, context, &mut config)?;
+    let debug = config.get("debug").map_or_else(|| DEBUG.to_owned(), |more| format!("{DEBUG},{more}"));
+    config.set("debug", debug).set_log_level(RDKafkaLogLevel::Debug);
     Ok(config)
 }
 
@@ -120,6 +134,12 @@ pub(crate) fn unusable(error: &KafkaError) -> StageError {
         )),
         other => StageError::permanent(format!("the kafka client cannot be made: {other}")),
     }
+}
+
+/// Requests that all brokers together have not answered yet.
+pub(crate) fn requests_in_flight(statistics: &Statistics) -> f64 {
+    let waiting = statistics.brokers.values().map(|broker| broker.waitresp_cnt.max(0));
+    waiting.sum::<i64>() as f64
 }
 
 fn common(connection: &Connection, context: &StageContext) -> Result<ClientConfig, StageError> {

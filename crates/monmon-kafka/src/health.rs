@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use monmon_stage::{StageContext, StageError};
+use monmon_stage::{StageContext, StageCounters, StageError};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tokio::time::Instant;
-use tracing::{debug, info, warn};
+use tracing::{debug, info, trace, warn};
 
 use crate::cause::lasting;
 pub(crate) use crate::cause::{Cause, Security};
@@ -23,6 +23,10 @@ pub(crate) struct Health {
     stage: Arc<str>,
     topic: String,
     security: Security,
+    /// Where what is told is seen from outside.
+    counters: Arc<StageCounters>,
+    /// The topic is another one under the old name, and nobody has taken note of it.
+    made_anew: AtomicBool,
     /// Whether `state` has any trouble, told or not: looked at for every message.
     ill: AtomicBool,
     /// A broker has answered since the start.
@@ -55,6 +59,8 @@ impl Health {
             stage: context.stage.clone(),
             topic: topic.to_owned(),
             security,
+            counters: context.counters.clone(),
+            made_anew: AtomicBool::new(false),
             ill: AtomicBool::new(false),
             connected: AtomicBool::new(false),
             established: AtomicBool::new(false),
@@ -112,6 +118,7 @@ impl Health {
             state.untold.get_or_insert((cause, reason));
         } else if state.told.insert(cause) {
             self.ill.store(true, Ordering::Relaxed);
+            self.counters.state().waits(cause.as_str(), cause.told(self.security));
             warn!(pipeline = %self.pipeline, stage = %self.stage, topic = %self.topic, reason, "{}; waiting",
                 cause.told(self.security));
         }
@@ -150,7 +157,9 @@ impl Health {
         state.reason.clear();
         state.moving_since = None;
         if !state.told.is_empty() {
-            state.told.clear();
+            for cause in std::mem::take(&mut state.told) {
+                self.counters.state().over(cause.as_str());
+            }
             info!(pipeline = %self.pipeline, stage = %self.stage, topic = %self.topic, "kafka works again");
         }
     }
@@ -190,6 +199,11 @@ impl Health {
     /// Whether a connection has ended as between two protocols since this was last asked.
     pub(crate) fn take_suspicion(&self) -> bool {
         std::mem::take(&mut self.state().suspect)
+    }
+
+    /// Whether the topic has become another one under its name since this was last asked.
+    pub(crate) fn take_made_anew(&self) -> bool {
+        self.made_anew.load(Ordering::Relaxed) && self.made_anew.swap(false, Ordering::Relaxed)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -242,13 +256,46 @@ impl Health {
             // The thread's name stands in front of the broker's.
             self.connection_failed(message.split_once("]: ").map_or(message, |(_, words)| words));
         }
-        debug!(pipeline = %self.pipeline, stage = %self.stage, ?level, facility, message, "librdkafka");
+        if facility == "METADATA" && is_another_topic(message, &self.topic) {
+            self.made_anew.store(true, Ordering::Relaxed);
+        }
+        match level {
+            RDKafkaLogLevel::Debug => {
+                trace!(pipeline = %self.pipeline, stage = %self.stage, facility, message, "librdkafka");
+            }
+            _ => {
+                debug!(pipeline = %self.pipeline, stage = %self.stage, ?level, facility, message, "librdkafka");
+            }
+        }
     }
+}
+
+/// The id that a topic has for librdkafka before it knows it.
+const NO_TOPIC_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA";
+
+/// librdkafka's word that a name stands for another topic than before. It goes on reading where it was in the old one.
+fn is_another_topic(message: &str, topic: &str) -> bool {
+    let Some((front, ids)) = message.split_once(" changed id from ") else { return false };
+    front.ends_with(&format!("Topic {topic}")) && !ids.starts_with(NO_TOPIC_ID)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_topic_is_told_from_one_that_becomes_known() {
+        let thread = "[thrd:main]: ";
+        for (message, is) in [
+            ("Topic t changed id from 1b-3fhB0QQiQz0JnnVBhxw to u5XyXfkHR1mIx0qXx3bEnQ", true),
+            ("Topic t changed id from AAAAAAAAAAAAAAAAAAAAAA to u5XyXfkHR1mIx0qXx3bEnQ", false),
+            ("Topic other.t changed id from 1b-3fhB0QQiQz0JnnVBhxw to u5XyXfkHR1mIx0qXx3bEnQ", false),
+            ("Topic t partition count changed from 1 to 2", false),
+        ] {
+            assert_eq!(is_another_topic(message, "t"), is, "{message}");
+            assert_eq!(is_another_topic(&format!("{thread}{message}"), "t"), is, "{message}");
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_cluster_on_the_move_is_told_only_when_it_lasts() {

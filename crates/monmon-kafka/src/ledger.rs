@@ -16,6 +16,8 @@ pub(crate) struct Ledger {
     free: Vec<usize>,
     bytes: usize,
     epochs: u64,
+    /// As it was last told, in milliseconds of its own count.
+    now_ms: u64,
 }
 
 #[derive(Debug)]
@@ -33,12 +35,14 @@ struct Partition {
     prefix: Option<i64>,
     committed: Option<i64>,
     gap: Option<Gap>,
+    went_back: Option<WentBack>,
 }
 
 #[derive(Debug)]
 struct Entry {
     offset: i64,
     delivered: bool,
+    received_ms: u64,
 }
 
 #[derive(Debug)]
@@ -55,6 +59,14 @@ struct Slot {
 pub(crate) struct Gap {
     pub(crate) from: i64,
     pub(crate) to: i64,
+}
+
+/// A log that went on before where it had been read to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WentBack {
+    /// The offset that was to come next.
+    pub(crate) expected: i64,
+    pub(crate) came: i64,
 }
 
 /// What became of a token.
@@ -82,6 +94,7 @@ impl Ledger {
             prefix: None,
             committed,
             gap: None,
+            went_back: None,
         };
         self.partitions.insert(partition, fresh);
     }
@@ -123,6 +136,8 @@ impl Ledger {
                 *epochs += 1;
                 held.restart(*epochs);
                 held.prefix = None;
+                let expected = held.went_back.map_or(next, |first| first.expected.max(next));
+                held.went_back = Some(WentBack { expected, came: offset });
             }
             Some(next) if offset > next => {
                 let from = held.gap.map_or(next, |gap| gap.from.min(next));
@@ -133,7 +148,7 @@ impl Ledger {
         held.next = Some(offset + 1);
         let slot =
             Slot { partition, epoch: held.epoch, place: held.passed + held.window.len() as u64, bytes };
-        held.window.push_back(Entry { offset, delivered: false });
+        held.window.push_back(Entry { offset, delivered: false, received_ms: self.now_ms });
         self.bytes += bytes;
         let token = match self.free.pop() {
             Some(token) => {
@@ -146,6 +161,32 @@ impl Ledger {
             }
         };
         Some(token as u64)
+    }
+
+    /// What time it is, for the age of what is received from now on.
+    pub(crate) fn tell_time(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+    }
+
+    /// For how long the oldest message that is under way has been so.
+    pub(crate) fn oldest_ms(&self) -> Option<u64> {
+        let oldest =
+            self.partitions.values().filter_map(|held| held.window.front()).map(|entry| entry.received_ms);
+        oldest.min().map(|received| self.now_ms.saturating_sub(received))
+    }
+
+    /// The topic is another one under the old name: its partition is to be read from its beginning, and nothing that was
+    /// said of the old one counts. As after [`Ledger::restart`], nothing is taken until [`Ledger::resume`].
+    pub(crate) fn begin_anew(&mut self, partition: i32) {
+        let epoch = self.new_epoch();
+        if let Some(held) = self.partitions.get_mut(&partition) {
+            held.restart(epoch);
+            held.next = Some(0);
+            // Where the group stood in the old topic must not stay its place in the new one.
+            held.prefix = Some(0);
+            held.gap = None;
+            held.fenced = true;
+        }
     }
 
     /// The last word on a token.
@@ -217,6 +258,12 @@ impl Ledger {
         self.partitions.get(&partition)?.prefix
     }
 
+    /// Everything before this offset is delivered, or was never ours to deliver.
+    pub(crate) fn delivered_to(&self, partition: i32) -> Option<i64> {
+        let held = self.partitions.get(&partition)?;
+        held.window.front().map(|entry| entry.offset).or(held.prefix)
+    }
+
     /// Whether nothing of the partition is under way.
     pub(crate) fn is_settled(&self, partition: i32) -> bool {
         self.partitions.get(&partition).is_none_or(|held| held.window.is_empty())
@@ -229,6 +276,20 @@ impl Ledger {
 
     pub(crate) fn in_flight_bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Where the broker keeps the group's place, as far as is known.
+    pub(crate) fn committed_at(&self, partition: i32) -> Option<i64> {
+        self.partitions.get(&partition)?.committed
+    }
+
+    /// The partitions whose logs went back since the last time this was asked.
+    pub(crate) fn take_went_back(&mut self) -> Vec<(i32, WentBack)> {
+        let all = self
+            .partitions
+            .iter_mut()
+            .filter_map(|(partition, held)| Some((*partition, held.went_back.take()?)));
+        all.collect()
     }
 
     /// The gaps seen since the last time this was asked.

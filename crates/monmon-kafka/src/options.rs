@@ -162,6 +162,12 @@ static SOURCE_NODE: NodeSpec = NodeSpec {
             example: r#"group "monmon-consumer""#,
             ..OptionSpec::BLANK
         },
+        OptionSpec {
+            name: "group-instance-id",
+            help: "a name for this member that stays over restarts, and that no other member of the group has: the group waits for it for as long as a session, and gives its partitions to nobody else; default: none, and a member that ends gives its partitions up at once",
+            example: r#"group-instance-id (env)"HOSTNAME""#,
+            ..OptionSpec::BLANK
+        },
         CLIENT_ID,
         OptionSpec {
             name: "assignment",
@@ -259,10 +265,19 @@ fn decode_source(node: &Node, context: &DecodeContext<'_>, problems: &mut Proble
     if let Some(text) = group.as_literal().filter(|text| text.is_empty() && node.is_given("group")) {
         problems.push(bad_text(&group, text, "group", "a name such as \"monmon-consumer\""));
     }
+    let group_instance_id =
+        node.is_given("group-instance-id").then(|| late(node, "group-instance-id", context));
+    if let Some(instance) = &group_instance_id
+        && let Some(text @ "") = instance.as_literal()
+    {
+        let expected = "a name that no other member of the group has";
+        problems.push(bad_text(instance, text, "group-instance-id", expected));
+    }
     Box::new(SourceSpec {
         connection: connection(node, context, problems),
         topic: topic(node, "topic", context, problems),
         group,
+        group_instance_id,
         assignment: word(node, "assignment"),
         session_timeout: duration(node, "session-timeout"),
         max_in_flight: count(node, "max-in-flight"),

@@ -225,6 +225,9 @@ impl KafkaSink {
                 Returned::Arrived { lane, alone } => {
                     self.shrink |= alone == Alone::ForSize && self.batch_size > BATCH_BYTES_MIN;
                     self.lane(lane).arrived();
+                    if lane == LaneId::DeadLetters {
+                        self.context.counters.state().over(lane::LETTERS_WAIT);
+                    }
                 }
                 Returned::Refused(held, code) => self.refused(held, code),
             }

@@ -55,6 +55,7 @@ pub(crate) struct SourceSpec {
     pub(crate) connection: Connection,
     pub(crate) topic: Late,
     pub(crate) group: Late,
+    pub(crate) group_instance_id: Option<Late>,
     pub(crate) assignment: String,
     pub(crate) session_timeout: Duration,
     pub(crate) max_in_flight: usize,
@@ -98,6 +99,9 @@ impl StageSpec for SourceSpec {
         let mut fields = self.connection.describe();
         fields.insert("topic".to_owned(), shown(&self.topic));
         fields.insert("group".to_owned(), shown(&self.group));
+        if let Some(instance) = &self.group_instance_id {
+            fields.insert("group-instance-id".to_owned(), shown(instance));
+        }
         fields.insert("assignment".to_owned(), json!(self.assignment));
         fields.insert("session-timeout".to_owned(), json!(format_duration(self.session_timeout)));
         fields.insert("max-in-flight".to_owned(), json!(self.max_in_flight));

@@ -217,3 +217,45 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_topic_made_anew_is_read_from_its_beginning_and_takes_the_groups_place_along() {
+    let mut ledger = Ledger::default();
+    ledger.assign(0, Some(20));
+    let old = token(&mut ledger, 20);
+    ledger.begin_anew(0);
+    // What librdkafka has read ahead of the new topic, where it was in the old one.
+    assert_eq!(ledger.receive(0, 21, 10), None);
+    assert_eq!(ledger.settle(old, true), Settled::Stale);
+    assert_eq!(ledger.to_commit_backwards().collect::<Vec<_>>(), [(0, 0)]);
+    assert_eq!(ledger.resume(0), Some(0));
+    let first = token(&mut ledger, 0);
+    ledger.settle(first, true);
+    assert_eq!(ledger.to_commit_backwards().collect::<Vec<_>>(), [(0, 1)]);
+    assert_eq!((ledger.take_gaps(), ledger.take_went_back()), (Vec::new(), Vec::new()));
+}
+
+#[test]
+fn a_log_that_went_back_is_told_once() {
+    let mut ledger = Ledger::default();
+    ledger.assign(0, Some(20));
+    token(&mut ledger, 3);
+    token(&mut ledger, 4);
+    assert_eq!(ledger.take_went_back(), [(0, WentBack { expected: 20, came: 3 })]);
+    assert_eq!(ledger.take_went_back(), []);
+}
+
+#[test]
+fn what_is_under_way_gets_older_until_it_is_settled() {
+    let mut ledger = Ledger::default();
+    ledger.assign(0, None);
+    assert_eq!(ledger.oldest_ms(), None);
+    ledger.tell_time(100);
+    let first = token(&mut ledger, 0);
+    ledger.tell_time(400);
+    token(&mut ledger, 1);
+    ledger.tell_time(1_000);
+    assert_eq!(ledger.oldest_ms(), Some(900));
+    ledger.settle(first, true);
+    assert_eq!(ledger.oldest_ms(), Some(600));
+}

@@ -8,6 +8,9 @@ use tracing::warn;
 
 use crate::sink::producer::{Alone, Held, LaneId};
 
+/// What the state of health has for dead letters that nobody takes.
+pub(crate) const LETTERS_WAIT: &str = "kafka_dead_letters";
+
 /// How many dead letters may be held before the sink takes nothing new.
 const LETTERS_MAX: usize = 1_000;
 
@@ -211,6 +214,7 @@ impl Lane {
     /// Dead letters wait: told once.
     pub(crate) fn tell_trouble(&mut self, context: &StageContext, error: &str) {
         if !std::mem::replace(&mut self.told, true) {
+            context.counters.state().waits(LETTERS_WAIT, "dead letters cannot be published");
             warn!(pipeline = %context.pipeline, stage = %context.stage, topic = %self.topic, error,
                 "dead letters cannot be published; waiting");
         }

@@ -10,10 +10,11 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::metadata::Metadata;
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, PurgeConfig, ThreadedProducer};
+use rdkafka::statistics::Statistics;
 use rdkafka::{ClientConfig, ClientContext};
 use tokio::sync::Notify;
 
-use crate::client::unusable;
+use crate::client::{self, unusable};
 use crate::health::Health;
 use crate::sink::lane::{Lane, Owned};
 
@@ -162,6 +163,15 @@ impl ClientContext for Reports {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) || self.0.health.fault().is_some() {
             self.0.wake.notify_one();
         }
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        let state = self.0.counters.state();
+        state.set_in_flight(self.0.in_flight() as f64);
+        state.set_in_flight_bytes(self.0.in_flight_bytes.load(Ordering::Relaxed) as f64);
+        state.set_client_queue_messages(statistics.msg_cnt as f64);
+        state.set_client_queue_bytes(statistics.msg_size as f64);
+        state.set_client_requests_in_flight(client::requests_in_flight(&statistics));
     }
 }
 

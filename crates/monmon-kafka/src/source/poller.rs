@@ -1,5 +1,7 @@
 //! The thread that polls: messages in, acks settled, commits out.
 
+mod report;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use crate::source::once::Targets;
+use crate::source::poller::report::Report;
 use crate::source::rebalance::{Reports, Shared};
 
 /// Most messages of one batch.
@@ -58,6 +61,8 @@ pub(crate) struct Poller {
     full_since: Option<Instant>,
     stored: Instant,
     ticked: Instant,
+    began: Instant,
+    report: Report,
     targets: Option<Targets>,
 }
 
@@ -87,6 +92,8 @@ impl Poller {
             full_since: None,
             stored: Instant::now(),
             ticked: Instant::now(),
+            began: Instant::now(),
+            report: Report::default(),
             targets: None,
         }
     }
@@ -114,7 +121,9 @@ impl Poller {
             .map_err(|error| StageError::permanent("the topic cannot be subscribed to").caused_by(error))?;
         while !self.is_stopped() {
             self.shared.settle();
+            self.tell_time();
             self.look_at_assigned();
+            self.begin_anew();
             self.schedule_restarts();
             self.steer();
             if self.stored.elapsed() >= STORE_EVERY {
@@ -124,7 +133,7 @@ impl Poller {
             if self.ticked.elapsed() >= TICK {
                 self.ticked = Instant::now();
                 self.shared.commit_backwards(&self.consumer);
-                self.report_gaps();
+                self.report();
                 self.look_elsewhere();
             }
             if self.is_done() {
@@ -151,7 +160,10 @@ impl Poller {
             match self.consumer.poll(wait) {
                 None => break,
                 Some(Ok(message)) => self.take(&message),
-                Some(Err(error)) => judge(&self.shared, &mut self.targets, &error)?,
+                Some(Err(error)) => {
+                    self.look_for_the_end()?;
+                    judge(&self.shared, &mut self.targets, &error)?;
+                }
             }
             wait = Duration::ZERO;
             if self.has_no_room() {
@@ -160,6 +172,44 @@ impl Poller {
         }
         self.shared.flush();
         Ok(())
+    }
+
+    /// What librdkafka can't go on after.
+    fn look_for_the_end(&self) -> Result<(), StageError> {
+        match self.consumer.client().fatal_error() {
+            None => Ok(()),
+            Some((RDKafkaErrorCode::FencedInstanceId, _)) => {
+                let message =
+                    "another member of the consumer group has come with the same `group-instance-id`";
+                Err(StageError::permanent(message).help("give each member of the group an id of its own"))
+            }
+            Some((_, words)) => {
+                Err(StageError::permanent("the kafka consumer cannot go on").caused_by(words))
+            }
+        }
+    }
+
+    fn tell_time(&self) {
+        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.shared.book().ledger.tell_time(now);
+    }
+
+    /// The topic is another one: everything in it is new, and librdkafka would go on where it was in the old one.
+    fn begin_anew(&mut self) {
+        if !self.shared.health.take_made_anew() {
+            return;
+        }
+        warn!(pipeline = %self.context.pipeline, stage = %self.context.stage, topic = %self.shared.topic,
+            "the topic was deleted and made anew; reading it from its beginning");
+        let mut book = self.shared.book();
+        let assigned: Vec<i32> = book.ledger.assigned().collect();
+        for partition in assigned {
+            book.ledger.begin_anew(partition);
+            book.failed.remove(&partition);
+            let seed = u64::from(partition.unsigned_abs());
+            let fresh = || Restart { due: None, backoff: Backoff::new(seed), stuck_at: None };
+            self.restarts.entry(partition).or_insert_with(fresh).due = Some(Instant::now());
+        }
     }
 
     fn take(&self, message: &BorrowedMessage<'_>) {
@@ -335,29 +385,6 @@ impl Poller {
         }
     }
 
-    /// Offsets that did not come are a loss only where the log begins behind them.
-    fn report_gaps(&self) {
-        let gaps = self.shared.book().ledger.take_gaps();
-        let mut away = false;
-        for (partition, gap) in gaps {
-            let topic = &self.shared.topic;
-            // A broker that does not answer is not asked for each of its partitions.
-            let asked =
-                if away { None } else { self.consumer.fetch_watermarks(topic, partition, ASK_WAIT).ok() };
-            let Some((low, _)) = asked else {
-                away = true;
-                self.shared.book().ledger.put_gap_back(partition, gap);
-                continue;
-            };
-            let lost = low.min(gap.to) - gap.from;
-            if lost > 0 {
-                warn!(pipeline = %self.context.pipeline, stage = %self.context.stage, %topic, partition,
-                    from = gap.from, to = gap.from + lost, lost,
-                    "messages were deleted from the topic before they were read; going on at the earliest");
-            }
-        }
-    }
-
     /// After the last message: waits for the acks of what was emitted, and commits.
     fn drain(&mut self) {
         // The sinks have the same time; a part of it stays for the last commit.
@@ -473,9 +500,6 @@ fn judge(shared: &Shared, targets: &mut Option<Targets>, error: &KafkaError) -> 
         debug!(stage = %shared.stage, %error, "poll");
         return Ok(());
     };
-    if matches!(error, KafkaError::MessageConsumptionFatal(_)) {
-        return Err(StageError::permanent("the kafka consumer cannot go on").caused_by(error.clone()));
-    }
     match code {
         // Judged where they were reported.
         RDKafkaErrorCode::BrokerTransportFailure
@@ -485,7 +509,7 @@ fn judge(shared: &Shared, targets: &mut Option<Targets>, error: &KafkaError) -> 
         | RDKafkaErrorCode::Authentication
         | RDKafkaErrorCode::SSL => {}
         RDKafkaErrorCode::PollExceeded => {
-            warn!(pipeline = %shared.pipeline, stage = %shared.stage, "the group went on without us; joining again");
+            warn!(pipeline = %shared.pipeline, stage = %shared.stage, topic = %shared.topic, "the group went on without us; joining again");
         }
         code => shared.health.refused(code, &error.to_string()),
     }

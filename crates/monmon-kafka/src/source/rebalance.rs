@@ -1,6 +1,6 @@
 //! What the polling thread shares with acks and with librdkafka's callbacks; what a rebalance does.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,11 +10,13 @@ use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::debug;
 
+use crate::client;
 use crate::health::{Cause, Health};
 use crate::ledger::{Ledger, Settled};
 
@@ -35,6 +37,8 @@ pub(crate) struct Shared {
     /// The acks were waited for already: the source is about to leave the group.
     pub(crate) drained: AtomicBool,
     pub(crate) inbox: Arc<Inbox>,
+    /// Where partitions end, as the broker last said.
+    pub(crate) ends: Mutex<BTreeMap<i32, i64>>,
     book: Mutex<Book>,
     outbox: Mutex<Outbox>,
 }
@@ -112,6 +116,7 @@ impl Shared {
             closed: AtomicBool::new(false),
             drained: AtomicBool::new(false),
             inbox: Arc::default(),
+            ends: Mutex::default(),
             book: Mutex::default(),
             outbox: Mutex::new(Outbox { sender: Some(sender), batch: Vec::new() }),
         }
@@ -171,6 +176,14 @@ impl Shared {
         }
         self.counters.add_delivered(delivered);
         self.counters.add_failed(failed);
+    }
+
+    pub(crate) fn set_ends(&self, found: impl IntoIterator<Item = (i32, i64)>) {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner).extend(found);
+    }
+
+    pub(crate) fn end_of(&self, partition: i32) -> Option<i64> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner).get(&partition).copied()
     }
 
     pub(crate) fn list(&self, offsets: impl IntoIterator<Item = (i32, Offset)>) -> TopicPartitionList {
@@ -280,6 +293,19 @@ impl ClientContext for Reports {
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.0.health.report(&error, reason);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        let state = self.0.counters.state();
+        state.set_client_requests_in_flight(client::requests_in_flight(&statistics));
+        let Some(topic) = statistics.topics.get(&self.0.topic) else { return };
+        let known = || topic.partitions.values().filter(|one| one.partition >= 0);
+        let messages: i64 = known().map(|one| one.fetchq_cnt.max(0)).sum();
+        let bytes: u64 = known().map(|one| one.fetchq_size).sum();
+        state.set_client_queue_messages(messages as f64);
+        state.set_client_queue_bytes(bytes as f64);
+        let ends = known().filter(|one| one.hi_offset >= 0).map(|one| (one.partition, one.hi_offset));
+        self.0.set_ends(ends);
     }
 }
 

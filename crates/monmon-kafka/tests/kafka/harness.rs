@@ -47,8 +47,7 @@ pub(crate) async fn topic(partitions: i32, settings: &[(&str, &str)]) -> String 
 }
 
 pub(crate) async fn make_topic(name: &str, partitions: i32, settings: &[(&str, &str)]) {
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", brokers()).create().expect("an admin client");
+    let admin = admin();
     let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
     for (name, value) in settings {
         topic = topic.set(name, value);
@@ -56,6 +55,25 @@ pub(crate) async fn make_topic(name: &str, partitions: i32, settings: &[(&str, &
     let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(20)));
     let made = admin.create_topics([&topic], &options).await.expect("the broker answers");
     assert!(made.iter().all(Result::is_ok), "{made:?}");
+}
+
+fn admin() -> AdminClient<DefaultClientContext> {
+    ClientConfig::new().set("bootstrap.servers", brokers()).create().expect("an admin client")
+}
+
+/// Deletes a topic and makes it again, as soon as the broker lets the name go.
+pub(crate) async fn make_topic_anew(name: &str, partitions: i32) {
+    let admin = admin();
+    let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(20)));
+    let gone = admin.delete_topics(&[name], &options).await.expect("the broker answers");
+    assert!(gone.iter().all(Result::is_ok), "{gone:?}");
+    let made = async {
+        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        while admin.create_topics([&topic], &options).await.expect("the broker answers")[0].is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, made).await.expect("the name is free again");
 }
 
 /// A stage's spec from its text, and what is wrong with it.
@@ -259,6 +277,31 @@ impl RunningSource {
     }
 }
 
+pub(crate) fn values(numbers: std::ops::Range<u64>) -> Vec<Vec<u8>> {
+    numbers.map(|number| encoded(&measurement(number))).collect()
+}
+
+pub(crate) fn seq(envelope: &Envelope) -> u64 {
+    match &envelope.item {
+        Item::Measurement(measured) => measured.measurement.seq,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(crate) fn deliver(envelopes: Vec<Envelope>) {
+    envelopes.into_iter().for_each(|envelope| envelope.ack.deliver());
+}
+
+/// Until it holds; the work of others goes on in between.
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let wait = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("{what}: never"));
+}
+
 /// The `number`th measurement of one of four checks.
 pub(crate) fn measurement(number: u64) -> Measurement {
     let name = format!("check-{}", number % 4);
@@ -337,7 +380,12 @@ pub(crate) fn records(topic: &str) -> Vec<Record> {
 
 /// What the group has committed, by partition.
 pub(crate) fn committed(group: &str, topic: &str, partitions: i32) -> Vec<Option<i64>> {
-    let consumer: BaseConsumer = reader(group);
+    committed_at(&brokers(), group, topic, partitions)
+}
+
+/// The same on another cluster.
+pub(crate) fn committed_at(brokers: &str, group: &str, topic: &str, partitions: i32) -> Vec<Option<i64>> {
+    let consumer: BaseConsumer = reader_at(brokers, group);
     let mut list = TopicPartitionList::new();
     list.add_partition_range(topic, 0, partitions - 1);
     let list = consumer.committed_offsets(list, PATIENCE).expect("the broker tells");
@@ -355,8 +403,12 @@ pub(crate) fn commit(group: &str, topic: &str, partition: i32, offset: i64) {
 }
 
 fn reader(group: &str) -> BaseConsumer {
+    reader_at(&brokers(), group)
+}
+
+fn reader_at(brokers: &str, group: &str) -> BaseConsumer {
     ClientConfig::new()
-        .set("bootstrap.servers", brokers())
+        .set("bootstrap.servers", brokers)
         .set("group.id", group)
         .set("enable.auto.commit", "false")
         .create()
@@ -426,8 +478,7 @@ pub(crate) async fn until_logged(topic: &str, word: &str) {
 
 /// Deletes a partition's messages before the offset, as retention does.
 pub(crate) async fn delete_before(topic: &str, partition: i32, offset: i64) {
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", brokers()).create().expect("an admin client");
+    let admin = admin();
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, partition, Offset::Offset(offset)).expect("an offset");
     admin.delete_records(&list, &AdminOptions::new()).await.expect("the broker deletes");

@@ -5,10 +5,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use monmon_stage::{Envelope, Item};
 use uuid::Uuid;
 
-use crate::harness::{RunningSource, brokers, committed, encoded, measurement, publish, topic};
+use crate::harness::{
+    RunningSource, brokers, committed, deliver, encoded, measurement, publish, seq, topic, until, values,
+};
 
 /// Tells the reader what to read.
 const OPTIONS: &str = "MONMON_TEST_READER_OPTIONS";
@@ -63,19 +64,17 @@ impl Reader {
         self.acked.load(Ordering::Relaxed)
     }
 
+    fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
+        assert!(sent.expect("kill starts").success(), "{name} can't be sent");
+    }
+
     /// Gives the last word on what was acked.
     fn kill(mut self) -> u64 {
         self.child.kill().expect("it runs");
         self.child.wait().expect("it ends");
         self.listener.join().expect("no panic");
         self.acked.load(Ordering::Relaxed)
-    }
-}
-
-fn seq(envelope: &Envelope) -> u64 {
-    match &envelope.item {
-        Item::Measurement(measured) => measured.measurement.seq,
-        other => panic!("{other:?}"),
     }
 }
 
@@ -114,4 +113,49 @@ async fn only_what_came_since_the_last_commits_is_read_again() {
     rest.into_iter().for_each(|envelope| envelope.ack.deliver());
     heir.stop().await.expect("a good end");
     assert_eq!(committed(&group, &topic, 1), [Some(published as i64)]);
+}
+
+/// It stands still for longer than its session, with acks that it has not committed, and comes back when its heir is
+/// further on: what it would commit is refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_comes_back_from_the_dead_commits_nothing_of_before() {
+    let (topic, group) = (topic(1, &[]).await, format!("group.{}", Uuid::new_v4()));
+    let options =
+        format!("brokers \"{}\"\ntopic \"{topic}\"\ngroup \"{group}\"\nsession-timeout \"6s\"", brokers());
+    let zombie = Reader::start(&options);
+    publish(&topic, 0, &values(0..50)).await;
+    until("the first commit", || committed(&group, &topic, 1) == [Some(50)]).await;
+    publish(&topic, 0, &values(50..100)).await;
+    until("all is acked", || zombie.acked() == 100).await;
+    zombie.signal("STOP");
+    publish(&topic, 0, &values(100..150)).await;
+    let mut heir = RunningSource::start(&options).await;
+    // It gets the partition when the session of the other has ended.
+    let mut read = 0;
+    while read < 150 {
+        let batch = heir.recv().await.expect("the heir reads");
+        read = batch.iter().map(seq).max().unwrap_or(read);
+        deliver(batch);
+    }
+    until("the heir's commit", || committed(&group, &topic, 1) == [Some(150)]).await;
+    zombie.signal("CONT");
+    let mut published = 150;
+    let mut last = 150;
+    // One of the two has the partition; whoever it is, the group's place never goes back.
+    while last < 1_000 {
+        if last == published as i64 {
+            publish(&topic, 0, &values(published..published + 50)).await;
+            published += 50;
+        }
+        let at = committed(&group, &topic, 1)[0].expect("committed");
+        assert!(at >= last, "the place went back from {last} to {at}");
+        last = at;
+        if let Ok(Some(batch)) =
+            tokio::time::timeout(std::time::Duration::from_millis(10), heir.input.recv()).await
+        {
+            deliver(batch);
+        }
+    }
+    zombie.kill();
+    heir.stop().await.expect("a good end");
 }

@@ -43,6 +43,7 @@ const SOURCE_WITH_EVERYTHING: &str = r#"kafka "events" {
     brokers "kafka-1:9092, kafka-2:9092"
     topic "monmon.measurements"
     group (env)"GROUP"
+    group-instance-id "berlin-1"
     client-id "berlin"
     assignment "range"
     session-timeout "10s"

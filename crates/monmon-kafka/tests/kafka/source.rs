@@ -7,8 +7,8 @@ use monmon_stage::{Envelope, Item};
 use uuid::Uuid;
 
 use crate::harness::{
-    PATIENCE, Run, RunningSource, brokers, commit, committed, delete_before, encoded, logged, make_topic,
-    measurement, publish, topic, until_logged,
+    PATIENCE, Run, RunningSource, brokers, commit, committed, delete_before, deliver, encoded, logged,
+    make_topic, measurement, publish, seq, topic, until_logged, values,
 };
 
 fn options(topic: &str, group: &str) -> String {
@@ -17,21 +17,6 @@ fn options(topic: &str, group: &str) -> String {
 
 fn group() -> String {
     format!("group.{}", Uuid::new_v4())
-}
-
-fn values(numbers: std::ops::Range<u64>) -> Vec<Vec<u8>> {
-    numbers.map(|number| encoded(&measurement(number))).collect()
-}
-
-fn seq(envelope: &Envelope) -> u64 {
-    match &envelope.item {
-        Item::Measurement(measured) => measured.measurement.seq,
-        other => panic!("{other:?}"),
-    }
-}
-
-fn deliver(envelopes: Vec<Envelope>) {
-    envelopes.into_iter().for_each(|envelope| envelope.ack.deliver());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -133,10 +118,12 @@ async fn messages_that_were_deleted_before_they_were_read_are_a_reported_gap() {
     assert_eq!(seq(&rest[0]), 13);
     deliver(rest);
     until_logged(&topic, "WARN").await;
+    let source_counters = source.run.context.counters.clone();
     source.stop().await.expect("a good end");
     let lines = logged(&topic);
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(lines[0].contains("partition=0 from=5 to=12 lost=7"), "{lines:?}");
+    assert_eq!(source_counters.counts().missed, 7);
     assert_eq!(committed(&group, &topic, 1), [Some(20)]);
 }
 
