@@ -18,6 +18,7 @@ const ROWS: [&[&str]; 5] = [
         "monmon-stdout",
         "monmon-transforms",
         "monmon-wasm",
+        "monmon-web",
     ],
     &["monmon"],
 ];

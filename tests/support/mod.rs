@@ -96,7 +96,8 @@ impl Place {
     pub(crate) fn monmon(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(MONMON);
         command.args(arguments).env("MONMON_STATE_DIR", self.path("state")).env("NO_COLOR", "1");
-        command.env_remove("MONMON_STORE").env_remove("MONMON_LOG").stdin(Stdio::null());
+        command.env_remove("MONMON_STORE").env_remove("MONMON_LOG").env_remove("MONMON_METRICS");
+        command.stdin(Stdio::null());
         command
     }
 

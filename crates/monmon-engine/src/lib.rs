@@ -11,6 +11,6 @@ mod tasks;
 mod verdicts;
 
 pub use ending::{Ending, StopHandle, StopListener, stop_pair};
-pub use report::{Failed, Progress, RunReport, StageProgress};
+pub use report::{Failed, Look, Progress, RunReport, StageFailed, StageProgress};
 pub use run::{Engine, RunOptions};
 pub use verdicts::{Verdict, Verdicts};

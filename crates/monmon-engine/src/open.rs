@@ -1,6 +1,6 @@
 //! Opening: from a plan to stages that may touch the world.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use monmon_plan::{Plan, PlanStage};
 use monmon_stage::{OpenStage, StageContext, StageCounters, StageError};
@@ -96,6 +96,7 @@ impl OpenPlan {
             section: stage.section,
             measures: stage.spec.gives_page(),
             counters: counters.clone(),
+            edge: OnceLock::new(),
         })
     }
 }

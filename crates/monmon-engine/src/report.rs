@@ -1,8 +1,8 @@
 //! What a run says of itself, while it runs and at its end.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use monmon_stage::{Counts, Section, StageCounters, StageError};
+use monmon_stage::{Counts, EdgeGauge, Section, StageCounters, StageError, StageState};
 
 use crate::{Ending, Verdicts};
 
@@ -53,6 +53,25 @@ impl RunReport {
 pub struct Progress {
     pub(crate) stages: Arc<Vec<Watched>>,
     pub(crate) verdicts: Arc<Verdicts>,
+    pub(crate) failed: Arc<Mutex<Vec<StageFailed>>>,
+}
+
+/// A stage that could not go on, while the others come to their end.
+#[derive(Clone, Debug)]
+pub struct StageFailed {
+    pub pipeline: Arc<str>,
+    pub stage: String,
+    /// The error's own words, without its cause.
+    pub words: String,
+}
+
+/// One stage, to look at while it runs.
+#[derive(Debug)]
+pub struct Look<'a> {
+    pub progress: StageProgress,
+    pub state: &'a StageState,
+    /// The edge that leads into the stage.
+    pub edge: Option<&'a EdgeGauge>,
 }
 
 #[derive(Debug)]
@@ -63,19 +82,57 @@ pub(crate) struct Watched {
     pub(crate) section: Section,
     pub(crate) measures: bool,
     pub(crate) counters: Arc<StageCounters>,
+    /// Once the run has begun, for a stage that has one.
+    pub(crate) edge: OnceLock<EdgeGauge>,
+}
+
+impl Watched {
+    fn progress(&self) -> StageProgress {
+        StageProgress {
+            pipeline: self.pipeline.clone(),
+            stage: self.stage.clone(),
+            kind: self.kind,
+            section: self.section,
+            measures: self.measures,
+            counts: self.counters.counts(),
+        }
+    }
 }
 
 impl Progress {
     pub fn stages(&self) -> Vec<StageProgress> {
-        let now = |watched: &Watched| StageProgress {
-            pipeline: watched.pipeline.clone(),
-            stage: watched.stage.clone(),
-            kind: watched.kind,
-            section: watched.section,
-            measures: watched.measures,
-            counts: watched.counters.counts(),
+        self.stages.iter().map(Watched::progress).collect()
+    }
+
+    /// Each stage with all that it says of itself.
+    pub fn looks(&self) -> impl Iterator<Item = Look<'_>> {
+        self.stages.iter().map(|watched| Look {
+            progress: watched.progress(),
+            state: watched.counters.state(),
+            edge: watched.edge.get(),
+        })
+    }
+
+    /// The stages that could not go on.
+    pub fn failed(&self) -> Vec<StageFailed> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn note_failed(&self, failed: &Failed) {
+        let noted = StageFailed {
+            pipeline: failed.pipeline.clone(),
+            stage: failed.stage.clone(),
+            words: failed.error.to_string(),
         };
-        self.stages.iter().map(now).collect()
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).push(noted);
+    }
+
+    pub(crate) fn note_edge(&self, pipeline: &str, stage: &str, edge: EdgeGauge) {
+        let found = self.stages.iter().find(|one| *one.pipeline == *pipeline && *one.stage == *stage);
+        if let Some(watched) = found {
+            // A stage has one edge into it, which is noted once.
+            watched.edge.get_or_init(|| edge);
+        }
     }
 
     pub fn verdicts(&self) -> &Verdicts {

@@ -72,7 +72,8 @@ impl Engine {
         };
         let verdicts = Arc::new(Verdicts::default());
         let watched: Vec<Watched> = opened.iter().flat_map(OpenPlan::watched).collect();
-        let progress = Progress { stages: Arc::new(watched), verdicts: verdicts.clone() };
+        let progress =
+            Progress { stages: Arc::new(watched), verdicts: verdicts.clone(), ..Progress::default() };
         Ok(Some(Engine { open: opened, options, stop, verdicts, progress }))
     }
 
@@ -85,8 +86,8 @@ impl Engine {
     pub async fn run(self, mut stop_requests: StopListener) -> RunReport {
         let mut set = TaskSet::new();
         let names: Vec<TaskName> =
-            self.open.into_iter().flat_map(|open| spawn(open, &self.verdicts, &mut set)).collect();
-        let mut running = Running { set, names, failed: Vec::new() };
+            self.open.into_iter().flat_map(|open| spawn(open, &self.progress, &mut set)).collect();
+        let mut running = Running { set, names, failed: Vec::new(), progress: self.progress.clone() };
         let time_over = self.options.run_for.map(|length| Instant::now() + length);
 
         let mut ending = tokio::select! {
@@ -122,6 +123,7 @@ struct Running {
     /// Of those tasks.
     names: Vec<TaskName>,
     failed: Vec<Failed>,
+    progress: Progress,
 }
 
 impl Running {
@@ -154,7 +156,11 @@ impl Running {
         let name = self.names.swap_remove(at.expect("every task is named when it is spawned and ends once"));
         match result {
             Ok(()) => debug!(pipeline = %name.pipeline, stage = %name.stage, "stage ended"),
-            Err(error) => self.failed.push(name.failed(error)),
+            Err(error) => {
+                let failed = name.failed(error);
+                self.progress.note_failed(&failed);
+                self.failed.push(failed);
+            }
         }
         true
     }

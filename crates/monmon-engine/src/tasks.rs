@@ -9,7 +9,7 @@ use monmon_stage::{
 use tokio::task::{Id, JoinSet};
 
 use crate::open::OpenPlan;
-use crate::{Failed, Verdicts};
+use crate::{Failed, Progress, Verdicts};
 
 pub(crate) type TaskSet = JoinSet<Result<(), StageError>>;
 
@@ -28,10 +28,15 @@ impl TaskName {
 }
 
 /// Spawns a task for each of the plan's, sinks first, so that nothing is emitted before someone can take it.
-pub(crate) fn spawn(open: OpenPlan, verdicts: &Arc<Verdicts>, set: &mut TaskSet) -> Vec<TaskName> {
+pub(crate) fn spawn(open: OpenPlan, progress: &Progress, set: &mut TaskSet) -> Vec<TaskName> {
     let OpenPlan { plan, stages, counters } = open;
     let mut stages: Vec<Option<OpenStage>> = stages.into_iter().map(Some).collect();
-    let (outlets, mut inlets) = edges(&plan, verdicts);
+    let (outlets, mut inlets) = edges(&plan, &progress.verdicts);
+    for (stage, inlet) in plan.stages.iter().zip(&inlets) {
+        if let Some(inlet) = inlet {
+            progress.note_edge(&plan.pipeline, &stage.name, inlet.gauge());
+        }
+    }
     let mut names = Vec::new();
     for task in plan.tasks.iter().rev() {
         let first = task.stages[0];

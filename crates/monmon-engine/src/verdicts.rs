@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
-use monmon_model::{Measurement, Outcome, Reason};
+use monmon_model::{Check, Measurement, Outcome, Reason};
 use monmon_stage::{Envelope, Item, Tap};
 use uuid::Uuid;
 
@@ -35,9 +36,14 @@ struct Newest {
 /// A check's newest outcome.
 #[derive(Clone, Debug)]
 pub struct Verdict {
-    pub check: String,
+    pub check: Arc<Check>,
     pub outcome: Outcome,
     pub reason: Option<String>,
+    pub scheduled_at: Timestamp,
+    /// How long the measurement took; nothing if it was not made.
+    pub duration: Option<Duration>,
+    /// When the site's certificate ends.
+    pub certificate_ends: Option<Timestamp>,
 }
 
 impl Verdicts {
@@ -60,6 +66,13 @@ impl Verdicts {
         let inner = self.lock();
         let verdicts = inner.newest.values().map(|newest| &newest.verdict);
         verdicts.filter(|verdict| verdict.outcome == outcome).cloned().collect()
+    }
+
+    /// The newest outcomes of at most so many checks, in the order of their ids, and how many checks there are.
+    pub fn newest(&self, max: usize) -> (Vec<Verdict>, usize) {
+        let inner = self.lock();
+        let verdicts = inner.newest.values().take(max).map(|newest| newest.verdict.clone());
+        (verdicts.collect(), inner.newest.len())
     }
 
     /// How many measurements had this outcome. Where they reach sinks both with and without passing a transform, each way
@@ -89,7 +102,15 @@ impl Inner {
             None if self.newest.len() >= CHECKS_MAX => return,
             _ => {}
         }
-        let verdict = Verdict { check: check.name.clone(), outcome, reason: reason(measurement) };
+        let certificate = measurement.tls.as_ref().and_then(|tls| tls.certificate.as_ref());
+        let verdict = Verdict {
+            check: Arc::clone(check),
+            outcome,
+            reason: reason(measurement),
+            scheduled_at: measurement.scheduled_at,
+            duration: measurement.started_at.map(|_| Duration::from_micros(measurement.timings.total_us)),
+            certificate_ends: certificate.map(|certificate| certificate.not_after),
+        };
         self.newest.insert(check.id, Newest { measurement: measurement.id, made, verdict });
     }
 }

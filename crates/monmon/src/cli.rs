@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use crate::audit::{self, AuditArgs};
 use crate::plugin::{self, PluginCommand};
 use crate::probe::{self, ProbeArgs};
 use crate::sla::{self, ReportArgs};
-use crate::{Exit, db, plugins, run, status, validate};
+use crate::{Exit, db, metrics, plugins, run, status, validate};
 
 /// Checks websites on a schedule and keeps every measurement.
 ///
@@ -73,6 +74,9 @@ pub(crate) struct RunArgs {
     /// Fail when a server can't be reached at the start, instead of waiting for it
     #[arg(long)]
     pub(crate) fail_fast: bool,
+    /// Serve /metrics for Prometheus and /healthz here, for example 127.0.0.1:9464; a port alone is on this machine only
+    #[arg(long, value_name = "ADDRESS", value_parser = metrics::address, env = "MONMON_METRICS")]
+    pub(crate) metrics: Option<SocketAddr>,
     #[command(flatten)]
     pub(crate) prober: ProberArgs,
     #[command(flatten)]

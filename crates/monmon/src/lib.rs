@@ -9,6 +9,7 @@ mod db;
 mod exit;
 mod front;
 mod logs;
+mod metrics;
 mod plugin;
 mod plugins;
 mod probe;

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, stderr};
 use std::time::Duration;
 
-use monmon_engine::{Progress, StageProgress};
+use monmon_engine::{Look, Progress};
 use monmon_model::Outcome;
 use monmon_stage::Section;
 use tokio::time::{MissedTickBehavior, interval};
@@ -27,21 +27,27 @@ pub(crate) async fn show(progress: Progress) {
 }
 
 fn line(progress: &Progress) -> String {
-    let stages = progress.stages();
     let outcomes: Vec<String> = Outcome::ALL
         .into_iter()
         .map(|outcome| (outcome, progress.verdicts().count(outcome)))
         .filter(|(_, count)| *count > 0)
         .map(|(outcome, count)| format!("{count} {}", outcome.as_str()))
         .collect();
-    let ends = stages.iter().filter(|stage| stage.section != Section::Transforms).map(end);
+    let ends =
+        progress.looks().filter(|look| look.progress.section != Section::Transforms).map(|look| end(&look));
     let outcomes = if outcomes.is_empty() { "nothing yet".to_owned() } else { outcomes.join(", ") };
     format!("{outcomes} | {}", ends.collect::<Vec<_>>().join(" | "))
 }
 
 /// One source or sink.
-fn end(stage: &StageProgress) -> String {
+fn end(look: &Look<'_>) -> String {
+    let stage = &look.progress;
     let counts = &stage.counts;
     let waiting = counts.received.saturating_sub(counts.delivered + counts.failed + counts.rejected);
-    format!("{}: {} in, {} done, {waiting} under way", stage.stage, counts.received, counts.delivered)
+    let behind = look.state.lag().map(|lag| format!(", {lag} behind")).unwrap_or_default();
+    let waits = look.state.waiting().first().map(|(_, words)| format!(" ({words})")).unwrap_or_default();
+    format!(
+        "{}: {} in, {} done, {waiting} under way{behind}{waits}",
+        stage.stage, counts.received, counts.delivered
+    )
 }

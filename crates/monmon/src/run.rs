@@ -8,10 +8,13 @@ use monmon_model::Outcome;
 use monmon_plan::Plan;
 use monmon_stage::{Mode, SystemClock, SystemWorld};
 use monmon_syntax::{DiskLoader, Problems, Report, SourceMap, World, printable};
+use monmon_web::Server;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use crate::cli::RunArgs;
+use crate::metrics::Board;
 use crate::{Exit, front, logs, prober, progress};
 
 /// Most checks that the verdict of `--once` names one by one.
@@ -33,6 +36,21 @@ pub(crate) async fn run(args: &RunArgs) -> Exit {
             return Exit::Failed;
         }
     };
+    let board = Board::new(options.clock.now());
+    // Ends with this function: whoever asks for metrics has no part in how a run goes.
+    let mut servers = JoinSet::new();
+    if let Some(address) = args.metrics {
+        match Server::bind(address).await {
+            Ok(server) => {
+                info!(address = %server.address(), "serving /metrics and /healthz");
+                servers.spawn(server.serve(board.pages()));
+            }
+            Err(error) => {
+                logs::say(&format!("monmon: no metrics can be served at {address}: {error}"));
+                return Exit::Failed;
+            }
+        }
+    }
     let prober = options.prober.name.clone();
     let (stop, requests) = stop_pair();
     let signals = listen(stop);
@@ -50,6 +68,7 @@ pub(crate) async fn run(args: &RunArgs) -> Exit {
         };
         info!(pipelines = sources.len(), %prober, "running");
         let shown = engine.progress();
+        board.show(shown.clone());
         let report = tokio::select! {
             report = engine.run(requests.clone()) => report,
             () = progress::show(shown) => unreachable!("progress is shown for as long as there is any"),
@@ -140,7 +159,7 @@ fn conclude(args: &RunArgs, report: &RunReport, sources: &[(Arc<str>, SourceMap)
             pipeline = %stage.pipeline, stage = %stage.stage, kind = stage.kind,
             received = counts.received, delivered = counts.delivered, failed = counts.failed,
             rejected = counts.rejected, duplicates = counts.duplicates, undecided = counts.undecided,
-            retries = counts.retries,
+            retries = counts.retries, missed = counts.missed,
             "counted"
         );
     }
@@ -173,7 +192,7 @@ fn verdict(report: &RunReport) -> Exit {
     let all = down.iter().chain(&unknown);
     for verdict in all.take(NAMED_MAX) {
         let reason = verdict.reason.as_deref().unwrap_or_default();
-        let line = format!("{} is {}: {reason}", verdict.check, verdict.outcome.as_str());
+        let line = format!("{} is {}: {reason}", verdict.check.name, verdict.outcome.as_str());
         logs::say(&printable(&line));
     }
     let more = (down.len() + unknown.len()).saturating_sub(NAMED_MAX);
