@@ -58,9 +58,10 @@ sinks { postgres "store" from="events" url=(env)"STORE" migrate=#true; }
 
     /// Until everything in the topic is stored.
     fn drain(&self, consumer: Running) {
-        let ids = self.topic.journal().sorted_ids().len() as u64;
-        let stored = || self.rows() + self.database.count("SELECT count(*) FROM monmon_receipt").unwrap_or(0);
-        eventually("row for each id in the topic", || stored() >= ids);
+        let journal = self.topic.journal();
+        let receipts = || self.database.count("SELECT count(*) FROM monmon_receipt").unwrap_or(0);
+        eventually("row for each measurement in the topic", || self.rows() >= journal.ids.len() as u64);
+        eventually("row for each receipt in the topic", || receipts() >= journal.receipts.len() as u64);
         let (status, log) = consumer.terminate();
         assert_eq!(status.code(), Some(0), "{log}");
     }

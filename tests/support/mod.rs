@@ -2,7 +2,7 @@
 
 #![expect(dead_code, reason = "each test binary uses its own part of this")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -326,6 +326,8 @@ pub(crate) struct Journal {
     /// Distinct measurements that the site answered.
     pub(crate) answered: u64,
     pub(crate) messages: u64,
+    /// Distinct receipts.
+    pub(crate) receipts: BTreeSet<String>,
 }
 
 impl Topic {
@@ -394,6 +396,12 @@ impl Journal {
         self.messages += 1;
         let Ok(value) = serde_json::from_slice::<serde_json::Value>(payload) else { return };
         let Some(id) = value["id"].as_str() else { return };
+        if value["type"] == "receipt" {
+            self.receipts.insert(id.to_owned());
+        }
+        if value["type"] != "measurement" {
+            return;
+        }
         let seen = self.ids.entry(id.to_owned()).or_default();
         *seen += 1;
         if *seen == 1 {

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Write};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use monmon_model::wire;
+use monmon_model::{Event, wire};
 use monmon_stage::{Batch, Inlet, Item, Sink, StageCounters, StageError};
 
 /// A buffer that has grown beyond this is given back after its batch.
@@ -53,6 +53,8 @@ fn write_batch(
     for envelope in &batch {
         match &envelope.item {
             Item::Measurement(measured) => wire::encode(&measured.measurement, lines),
+            // What a source says of itself is for stores, which can hold it against their rows.
+            Item::Event(reported) if matches!(*reported.event, Event::Receipt(_)) => continue,
             Item::Event(reported) => wire::encode_event(&reported.event, lines),
             Item::Rejected(one) => {
                 rejected += 1;
