@@ -13,6 +13,7 @@ mod measurement;
 mod outcome;
 mod rejected;
 mod status;
+mod stored;
 mod twin;
 pub mod wire;
 
@@ -31,4 +32,5 @@ pub use measurement::{Certificate, Details, Hop, Measurement, Note, Reason, Step
 pub use outcome::Outcome;
 pub use rejected::{Origin, Rejected, RejectedReason};
 pub use status::CheckState;
+pub use stored::{BadRow, MatchRow, MeasurementRow, Selection, TlsRow};
 pub use twin::Twin;

@@ -49,6 +49,10 @@ impl RejectedReason {
         RejectedReason::StoreRefused,
     ];
 
+    pub fn from_word(word: &str) -> Option<RejectedReason> {
+        RejectedReason::ALL.into_iter().find(|reason| reason.as_str() == word)
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             RejectedReason::Empty => "empty",

@@ -25,6 +25,9 @@ pub enum StoreError {
     /// The server refused a value. Only one row is at fault.
     #[error("the store refused a row: {0}")]
     Row(String),
+    /// No check of the name that was asked for.
+    #[error("{place} knows no check `{name}`")]
+    NoCheck { place: String, name: String },
     /// The partition for a row is not there (any more).
     #[error("no partition for a row: {0}")]
     Partition(String),
@@ -46,6 +49,7 @@ impl StoreError {
             StoreError::Tls(_) => Some(
                 "name the authority that signed the server's certificate: `tls ca=\"ca.pem\"`, or sslrootcert in the URL",
             ),
+            StoreError::NoCheck { .. } => Some("`monmon status` lists them as pipeline/source/name"),
             StoreError::Credentials { .. } => Some("check user, password, database and certificate"),
             StoreError::Rights(_) => Some(
                 "the role must own monmon's tables, or be a member of the role that does: it makes partitions",

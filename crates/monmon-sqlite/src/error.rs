@@ -11,6 +11,8 @@ use rusqlite::ErrorCode;
 pub struct StoreError {
     kind: StoreErrorKind,
     path: String,
+    /// What it is about, where that is not the file.
+    name: Option<String>,
     cause: Option<rusqlite::Error>,
 }
 
@@ -42,6 +44,8 @@ pub enum StoreErrorKind {
         found: i64,
         known: i64,
     },
+    /// No check of the name that was asked for.
+    NoCheck,
     /// The tables do not take this row.
     Row,
     Other,
@@ -49,7 +53,12 @@ pub enum StoreErrorKind {
 
 impl StoreError {
     pub(crate) fn new(kind: StoreErrorKind, path: &Path) -> StoreError {
-        StoreError { kind, path: path.display().to_string(), cause: None }
+        StoreError { kind, path: path.display().to_string(), name: None, cause: None }
+    }
+
+    /// No check of this name is in the store.
+    pub(crate) fn no_check(name: &str, path: &Path) -> StoreError {
+        StoreError { name: Some(name.to_owned()), ..StoreError::new(StoreErrorKind::NoCheck, path) }
     }
 
     /// Sorts an error of the driver.
@@ -95,6 +104,7 @@ impl StoreError {
                  `monmon db migrate --store sqlite:PATH`",
             ),
             StoreErrorKind::Schema => Some("run `monmon db migrate --store sqlite:PATH`"),
+            StoreErrorKind::NoCheck => Some("`monmon status` lists them as pipeline/source/name"),
             StoreErrorKind::NewerSchema { .. } => Some("use the newer monmon for this file"),
             _ => None,
         }
@@ -143,6 +153,9 @@ impl fmt::Display for StoreError {
                 f,
                 "`{path}` was made by a newer monmon: its tables are of version {found}, this one knows {known}"
             ),
+            StoreErrorKind::NoCheck => {
+                write!(f, "`{path}` knows no check `{}`", self.name.as_deref().unwrap_or_default())
+            }
             StoreErrorKind::Row => write!(f, "`{path}` does not take a row"),
             StoreErrorKind::Other => write!(f, "`{path}` cannot be used"),
         }

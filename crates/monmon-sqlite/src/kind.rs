@@ -4,12 +4,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use monmon_stage::{
-    DecodeContext, FROM, OpenFuture, OpenStage, STAGE_NAME, Section, StageContext, StageKind, StageSpec,
+    DecodeContext, FROM, FROM_STORE, OpenFuture, OpenStage, Replay, ReplaySettings, STAGE_NAME, Section,
+    StageContext, StageError, StageKind, StageSpec, decode_selection,
 };
 use monmon_syntax::{Late, Node, NodeSpec, OptionSpec, Problems, ValueKind, format_duration};
 use serde_json::{Value, json};
 
 use crate::database::Synchronous;
+use crate::read::Reader;
 use crate::sink::{Settings, SqliteSink};
 
 /// `sqlite`: an embedded database in one file.
@@ -57,6 +59,68 @@ static NODE: NodeSpec = NodeSpec {
     ],
     ..NodeSpec::BLANK
 };
+
+/// `sqlite` as a source: everything that a file holds, once.
+pub static SOURCE: StageKind =
+    StageKind { section: Section::Sources, spec: &SOURCE_NODE, decode: decode_source };
+
+static SOURCE_NODE: NodeSpec = NodeSpec {
+    name: "sqlite",
+    help: "reads what a sqlite sink has stored, from the first row to the last, and ends; to move and merge datasets",
+    example: r#"sqlite "laptop" path="monmon.db""#,
+    args: &[STAGE_NAME],
+    options: &[
+        OptionSpec {
+            name: "path",
+            kind: ValueKind::Path,
+            required: true,
+            help: "the file",
+            example: r#"path="monmon.db""#,
+            ..OptionSpec::BLANK
+        },
+        FROM_STORE[0],
+        FROM_STORE[1],
+        FROM_STORE[2],
+    ],
+    ..NodeSpec::BLANK
+};
+
+#[derive(Debug)]
+struct SourceSpec {
+    path: Late,
+    /// Relative paths start here.
+    folder: PathBuf,
+    replay: ReplaySettings,
+}
+
+fn decode_source(node: &Node, context: &DecodeContext<'_>, problems: &mut Problems) -> Box<dyn StageSpec> {
+    let path = node.late("path").unwrap_or_else(|| Late::literal("", node.name_span));
+    Box::new(SourceSpec {
+        path: path.rooted(context.sources),
+        folder: context.folder.to_owned(),
+        replay: decode_selection(node, problems),
+    })
+}
+
+impl StageSpec for SourceSpec {
+    fn describe(&self) -> Value {
+        let mut value = json!({ "path": format!("{:?}", self.path) });
+        self.replay.describe(&mut value);
+        value
+    }
+
+    fn open(&self, context: StageContext) -> OpenFuture<'_> {
+        Box::pin(async move {
+            let path = self.folder.join(self.path.resolve(&*context.world)?.expose());
+            let selection = self.replay.selection(&*context.world)?;
+            let opening = tokio::task::spawn_blocking(move || Reader::open(path, &selection));
+            let reader = opening
+                .await
+                .map_err(|error| StageError::permanent("the reading thread ended").caused_by(error))??;
+            Ok(OpenStage::Source(Box::new(Replay::new(reader, context))))
+        })
+    }
+}
 
 #[derive(Debug)]
 struct SqliteSpec {

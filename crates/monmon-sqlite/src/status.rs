@@ -139,7 +139,7 @@ pub(crate) fn id_floor(at: Timestamp) -> String {
     format!("{}-{}", &hex[..8], &hex[8..])
 }
 
-fn parsed<T: std::str::FromStr>(row: &Row<'_>, name: &str) -> rusqlite::Result<T>
+pub(crate) fn parsed<T: std::str::FromStr>(row: &Row<'_>, name: &str) -> rusqlite::Result<T>
 where
     T::Err: std::error::Error + Send + Sync + 'static,
 {

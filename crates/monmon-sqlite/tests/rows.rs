@@ -10,74 +10,9 @@ use monmon_model::{
     Phase, Rejected, RejectedReason, Timings, Tls, wire,
 };
 use monmon_stage::{Ack, Envelope, Feed, Place};
-use monmon_testkit::stages::measurement;
+use monmon_testkit::stages::{full_measurement as full, measurement};
 use rusqlite::types::Value;
 use support::Rig;
-
-/// A measurement with everything in it.
-fn full() -> Measurement {
-    let mut full = measurement("docs", 1);
-    full.outcome = Outcome::Up;
-    full.reason = None;
-    full.error = None;
-    full.miss("status", "status 404 is not in 200-299".to_owned());
-    full.started_at = Some(full.scheduled_at + jiff::SignedDuration::from_micros(318));
-    full.url = "http://127.0.0.1/moved".to_owned();
-    full.status = Some(404);
-    full.http_version = Some("1.1".to_owned());
-    full.remote_addr = Some("127.0.0.1:80".to_owned());
-    full.body_bytes = Some(10_240);
-    full.body_truncated = true;
-    full.body_wire_bytes = Some(3_000);
-    let details = full.details_mut();
-    details.maintenance = Some("patching".to_owned());
-    details.notes = vec![Note::LengthAndChunks];
-    Arc::make_mut(&mut full.check).schedule = Some("*/5 * * * * UTC".to_owned());
-    full.timings = Timings {
-        dns_us: Some(1),
-        connect_us: Some(2),
-        tls_us: Some(3),
-        wait_us: Some(4),
-        transfer_us: Some(5),
-        total_us: 15,
-    };
-    full.redirects = vec![Hop {
-        url: "http://127.0.0.1/docs".to_owned(),
-        status: 301,
-        remote_addr: None,
-        timings: Timings::default(),
-    }];
-    full.tls = Some(Tls {
-        version: Some("TLSv1.3".to_owned()),
-        cipher: None,
-        verified: Some(true),
-        certificate: Some(Certificate {
-            subject: "CN=docs".to_owned(),
-            issuer: "CN=ca".to_owned(),
-            not_before: "2026-10-01T00:00:00Z".parse().expect("a time"),
-            not_after: "2026-12-30T00:00:00Z".parse().expect("a time"),
-            sha256: Some("cd".repeat(32)),
-        }),
-        chain: vec![Certificate {
-            subject: "CN=ca".to_owned(),
-            issuer: "CN=root".to_owned(),
-            not_before: "2020-10-01T00:00:00Z".parse().expect("a time"),
-            not_after: "2030-12-30T00:00:00Z".parse().expect("a time"),
-            sha256: None,
-        }],
-    });
-    full.matches = vec![Match {
-        name: "title".to_owned(),
-        stage: "titles".to_owned(),
-        kind: "regex".to_owned(),
-        status: MatchStatus::Passed,
-        found: Some(true),
-        message: None,
-        values: BTreeMap::from([("title".to_owned(), "Docs \u{2014} \"start\"".to_owned())]),
-        metrics: BTreeMap::from([("price".to_owned(), Metric::new(12.5, "EUR").expect("a number"))]),
-    }];
-    full
-}
 
 /// The columns of a table's only row, as texts.
 fn only(rig: &Rig, query: &str) -> Vec<String> {

@@ -63,6 +63,8 @@ counters! {
     duplicates add_duplicates;
     /// Matches that could not be decided.
     undecided add_undecided;
+    /// Items that a source which comes to an end by itself has to read in all; 0 where it does not, or does not know.
+    expected add_expected;
     /// Tries after the first.
     retries add_retries;
     /// Messages that the log had lost before they were read.

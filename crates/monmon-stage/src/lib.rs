@@ -16,6 +16,7 @@ mod kind;
 pub mod matching;
 mod memory;
 mod page;
+mod replay;
 mod slices;
 mod state;
 mod twins;
@@ -35,6 +36,9 @@ pub use kind::{
 };
 pub use memory::Memory;
 pub use page::{Page, PageBudget, PageHold};
+pub use replay::{
+    FROM_STORE, Page as StoredPage, Replay, ReplaySettings, StoreReader, decode_selection, parse_instant,
+};
 pub use slices::{Slice, Slices};
 pub use state::{PartitionState, Partitions, StageState};
 pub use twins::{StoredTwin, TwinLog, Twins};

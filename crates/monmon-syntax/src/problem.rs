@@ -94,6 +94,7 @@ codes! {
     BadDuration "bad_duration" Error "A text is not a duration such as 30s or 1m30s."
     BadSize "bad_size" Error "A text is not a size such as 16MiB."
     BadRanges "bad_ranges" Error "A text is not a list of numbers and ranges such as 200-299,304."
+    BadInstant "bad_instant" Error "A text is neither a day such as 2026-01-31 nor an instant such as 2026-01-31T12:00:00Z."
     BadUrl "bad_url" Error "A text is not a URL that can be used here."
     BadName "bad_name" Error "A name is empty, too long, or holds characters that names may not hold."
     BadPath "bad_path" Error "A path is empty or too long."

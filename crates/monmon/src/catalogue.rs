@@ -6,6 +6,7 @@ pub static CATALOGUE: Catalogue = Catalogue {
     kinds: &[
         &monmon_http::SOURCE,
         &monmon_kafka::SOURCE,
+        &monmon_sqlite::SOURCE,
         &monmon_transforms::REGEX,
         &monmon_wasm::WASM,
         &monmon_kafka::SINK,

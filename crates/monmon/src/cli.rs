@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use jiff::Timestamp;
 
 use crate::audit::{self, AuditArgs};
 use crate::plugin::{self, PluginCommand};
 use crate::probe::{self, ProbeArgs};
 use crate::sla::{self, ReportArgs};
-use crate::{Exit, db, metrics, plugins, run, status, validate};
+use crate::{Exit, db, export, metrics, plugins, run, status, validate};
 
 /// Checks websites on a schedule and keeps every measurement.
 ///
@@ -45,6 +46,9 @@ enum Command {
     /// Tell how each check fared against a promised uptime, as text, JSON or a page to show to a customer
     #[command(after_help = Exit::HELP)]
     Report(Box<ReportArgs>),
+    /// Write what a store holds as CSV, JSON lines or Parquet
+    #[command(after_help = Exit::HELP)]
+    Export(ExportArgs),
     /// Write, build, try and time plugins
     #[command(subcommand, after_help = Exit::HELP)]
     Plugin(PluginCommand),
@@ -157,6 +161,35 @@ pub(crate) enum StatusFormat {
     Json,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    /// csv: a flat table; jsonl: the wire format, a measurement a line; parquet: a typed table. What --output ends in if
+    /// not given, else jsonl
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<ExportFormat>,
+    /// Slots from here on: a day in UTC or an instant, such as 2026-01-31 or 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = export::instant)]
+    pub(crate) since: Option<Timestamp>,
+    /// Slots before here
+    #[arg(long, value_name = "TIME", value_parser = export::instant)]
+    pub(crate) until: Option<Timestamp>,
+    /// Only this check, by its name or by pipeline/source/name; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub(crate) check: Vec<String>,
+    /// The file; standard output if not given
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportFormat {
+    Csv,
+    Jsonl,
+    Parquet,
+}
+
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     monmon_syntax::parse_duration(text).map_err(|error| error.to_string())
 }
@@ -173,6 +206,7 @@ impl Cli {
             Command::Status(args) => status::status(&args).await,
             Command::Report(args) => sla::report(&args).await,
             Command::Audit(args) => audit::audit(&args).await,
+            Command::Export(args) => export::export(&args).await,
             Command::Plugin(command) => plugin::execute(&command),
             // It ends here: the exit code is for the process that asked.
             Command::CompilePlugin { metered } => std::process::exit(monmon_wasm::work(metered)),

@@ -7,6 +7,7 @@ mod catalogue;
 pub mod cli;
 mod db;
 mod exit;
+mod export;
 mod front;
 mod logs;
 mod metrics;
