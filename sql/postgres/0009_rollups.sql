@@ -293,6 +293,16 @@ BEGIN
         WHEN (NEW.scheduled_at < clock_timestamp() - interval '5 minutes')
         EXECUTE FUNCTION monmon_rollup_mark();
 
+    -- One for each schema: two stores in one database are maintained apart. A transaction's lock, so that a pooler may
+    -- give the next step another session.
+    CREATE FUNCTION monmon_maintenance_lock() RETURNS boolean
+    LANGUAGE sql VOLATILE
+    AS $function$
+        SELECT pg_try_advisory_xact_lock((1836019309::bigint << 32) | 'monmon_rollup_state'::regclass::oid::bigint)
+    $function$;
+    COMMENT ON FUNCTION monmon_maintenance_lock() IS
+        'Whether this transaction is the one that maintains the store now. In pg_locks: classid 1836019309.';
+
     -- From measurements --------------------------------------------------------------------------------------------
 
     -- Of several attempts at a slot the last one decides; there are few of them, so they are looked up apart.
@@ -570,7 +580,7 @@ BEGIN
         sealed boolean;
     BEGIN
         made := 0;
-        IF NOT pg_try_advisory_xact_lock(120325361463152) THEN
+        IF NOT monmon_maintenance_lock() THEN
             done := 'busy';
             RETURN;
         END IF;
@@ -692,7 +702,7 @@ BEGIN
         faults bigint;
         known monmon_rollup_checked;
     BEGIN
-        IF NOT pg_try_advisory_xact_lock(120325361463152) THEN
+        IF NOT monmon_maintenance_lock() THEN
             RETURN 'busy';
         END IF;
         IF NOT EXISTS (SELECT FROM monmon_rollup_state WHERE rolled_until >= to_at)

@@ -243,7 +243,7 @@ BEGIN
         now_there bigint;
         level text := monmon_retention_level(family);
     BEGIN
-        IF NOT pg_try_advisory_xact_lock(120325361463152) THEN
+        IF NOT monmon_maintenance_lock() THEN
             RETURN 'busy';
         END IF;
         SELECT * INTO STRICT state FROM monmon_rollup_state;
@@ -340,7 +340,7 @@ BEGIN
         deleted bigint;
         sum_deleted bigint := 0;
     BEGIN
-        IF NOT pg_try_advisory_xact_lock(120325361463152) THEN
+        IF NOT monmon_maintenance_lock() THEN
             RETURN 0;
         END IF;
         FOREACH family IN ARRAY ARRAY['monmon_rollup_day', 'monmon_rollup_check_day'] LOOP

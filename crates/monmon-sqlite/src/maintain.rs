@@ -335,6 +335,12 @@ fn let_go(
                 _ => done.rollups_deleted += deleted,
             }
         }
+        if level == Level::Measurements
+            && let Some(earliest) = cuts.iter().map(|cut| &cut.before).min()
+        {
+            // They are of no check: what is recorded of how measurements came in goes with the last of them.
+            connection.execute("DELETE FROM monmon_batch WHERE id < ?1", params![earliest])?;
+        }
         let column = match level {
             Level::Minutes => "minutes_from",
             Level::Hours => "hours_from",

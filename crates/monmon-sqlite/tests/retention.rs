@@ -3,6 +3,7 @@
 mod support;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
 use monmon_model::{Measurement, Outcome, measurement_id};
@@ -53,9 +54,9 @@ fn days(name: &str, days: u64) -> Vec<Measurement> {
 }
 
 async fn store(rig: &Rig, rows: Vec<Measurement>) {
-    let batches: Vec<Vec<Measurement>> = rows.chunks(500).map(<[Measurement]>::to_vec).collect();
-    let batches =
-        batches.into_iter().map(|rows| rows.into_iter().map(|row| rig.envelope(row.seq, row)).collect());
+    static TOKENS: AtomicU64 = AtomicU64::new(1);
+    let envelope = |row: &Measurement| rig.envelope(TOKENS.fetch_add(1, Ordering::Relaxed), row.clone());
+    let batches = rows.chunks(500).map(|rows| rows.iter().map(envelope).collect());
     rig.store(batches.collect()).await.ended.expect("stored");
 }
 

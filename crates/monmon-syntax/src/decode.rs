@@ -286,10 +286,9 @@ impl Written<'_> {
                 let number = text.parse::<i64>().ok().filter(|number| (min..=max).contains(number))?;
                 number.to_string()
             }
-            (ValueKind::Duration { .. } | ValueKind::Kept { .. }, KdlValue::Integer(number)) => {
-                format!("\"{number}s\"")
-            }
-            (ValueKind::Duration { .. } | ValueKind::Kept { .. }, KdlValue::Float(number)) => {
+            (ValueKind::Duration { .. }, KdlValue::Integer(number)) => format!("\"{number}s\""),
+            (ValueKind::Kept { .. }, KdlValue::Integer(number)) => format!("\"{number}d\""),
+            (ValueKind::Duration { .. }, KdlValue::Float(number)) => {
                 format!("\"{}\"", parse_duration(&format!("{number}s")).err()?.mend?)
             }
             (ValueKind::Size { .. }, KdlValue::Integer(number)) => {
