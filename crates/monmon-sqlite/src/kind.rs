@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use monmon_stage::{
-    DecodeContext, FROM, FROM_STORE, OpenFuture, OpenStage, RETENTION, Replay, ReplaySettings, Retention, STAGE_NAME,
-    Section, StageContext, StageError, StageKind, StageSpec, decode_selection,
+    DecodeContext, FROM, FROM_STORE, OpenFuture, OpenStage, RETENTION, Replay, ReplaySettings, Retention,
+    STAGE_NAME, Section, StageContext, StageError, StageKind, StageSpec, decode_selection,
 };
 use monmon_syntax::{Late, Node, NodeSpec, OptionSpec, Problems, ValueKind, format_duration};
 use serde_json::{Value, json};

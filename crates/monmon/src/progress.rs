@@ -35,8 +35,10 @@ fn line(progress: &Progress, begun: Instant) -> String {
         .filter(|(_, count)| *count > 0)
         .map(|(outcome, count)| format!("{count} {}", outcome.as_str()))
         .collect();
-    let ends =
-        progress.looks().filter(|look| look.progress.section != Section::Transforms).map(|look| end(&look, begun));
+    let ends = progress
+        .looks()
+        .filter(|look| look.progress.section != Section::Transforms)
+        .map(|look| end(&look, begun));
     let outcomes = if outcomes.is_empty() { "nothing yet".to_owned() } else { outcomes.join(", ") };
     format!("{outcomes} | {}", ends.collect::<Vec<_>>().join(" | "))
 }
