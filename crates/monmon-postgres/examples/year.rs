@@ -1,11 +1,12 @@
 //! A year of measurements in a database of its own, and how long the questions take that people ask of it.
 //!
 //! `cargo run --profile light -p monmon-postgres --example year -- postgres://app:secret@127.0.0.1:25432/test [days] [checks]
-//! [seconds between slots]` fills the schema `year` of that database, which it drops first, and leaves it there. A server
+//! [seconds between slots]` fills the schema `year` of that database, which it drops first, and leaves it there;
+//! with 0 days it asks what is there. A server
 //! on private data: `MONMON_SERVICES_DIR=/tmp/year PG_PORT=25432 tests/services/postgres.sh start`.
 //!
 //! The data is the same in each run: every check is measured in each slot, 1 in 100 is down, 1 in 500 unknown; times are
-//! log-normal-like around a mean of the check's own that rises at noon.
+//! spread above a mean of the check's own that rises at noon.
 
 use std::time::Duration;
 
@@ -29,16 +30,18 @@ async fn main() {
     let mut number = |default| arguments.next().and_then(|text| text.parse().ok()).unwrap_or(default);
     let year = Year { url, days: number(365), checks: number(300), every_s: number(300) };
     let client = year.client().await;
-    year.begin(&client).await;
-    let begun = Instant::now();
-    year.fill(&client).await;
-    let rows: i64 = one(&client, "SELECT sum(measurements)::bigint FROM monmon_rollup_check_day").await;
-    println!(
-        "{rows} measurements of {} checks over {} days, filled and rolled up in {:.0} s",
-        year.checks,
-        year.days,
-        begun.elapsed().as_secs_f64()
-    );
+    if year.days > 0 {
+        year.begin(&client).await;
+        let begun = Instant::now();
+        year.fill(&client).await;
+        let rows: i64 = one(&client, "SELECT sum(measurements)::bigint FROM monmon_rollup_check_day").await;
+        println!(
+            "{rows} measurements of {} checks over {} days, filled and rolled up in {:.0} s",
+            year.checks,
+            year.days,
+            begun.elapsed().as_secs_f64()
+        );
+    }
     client.batch_execute("VACUUM ANALYZE").await.expect("analysed");
     for (what, pattern) in [
         ("measurements", "monmon\\_measurement%"),
@@ -90,55 +93,52 @@ impl Year {
              INSERT INTO monmon_boot SELECT md5('boot')::uuid, md5('prober')::uuid, now() - interval '2 years';
              INSERT INTO monmon_check (id, pipeline, source, name, definition_id, method, url, interval_us, timeout_us, labels, defined_at)
              SELECT md5('check ' || n)::uuid, 'producer', 'sites', 'check ' || n, md5('definition ' || n)::uuid, 'GET',
-                    'https://example.org/' || n, {} * 1000000::bigint, 10000000,
+                    'https://example.org/' || n, {every} * 1000000::bigint, 10000000,
                     jsonb_build_object('team', 'team ' || n % 10), now() - interval '2 years'
-             FROM generate_series(1, {}) AS n;
+             FROM generate_series(1, {checks}) AS n;
              INSERT INTO monmon_check_definition (id, check_id, pipeline, source, name, method, url, interval_us, timeout_us, labels, first_seen_at)
              SELECT definition_id, id, pipeline, source, name, method, url, interval_us, timeout_us, labels, defined_at
              FROM monmon_check;
+             CREATE TABLE template AS
+             SELECT n % {every} * 1000 + slot * {every} * 1000 AS offset_ms, c.id AS check_id, c.definition_id, md5('boot')::uuid AS boot_id,
+                    slot * {checks} + n AS seq, '7' || substr(md5(n || ' ' || slot), 1, 3) || '8' || substr(md5(n || ' ' || slot), 4, 15) AS tail,
+                    hashint8extended(slot, n) & 4294967295 AS hash,
+                    (20000 + n % 50 * 3000 + slot * {every} / 3600 * (24 - slot * {every} / 3600) * 200)::integer AS mean_us
+             FROM monmon_check AS c
+             CROSS JOIN LATERAL (SELECT substr(c.name, 7)::integer AS n) AS numbered
+             CROSS JOIN generate_series(0, 86400 / {every} - 1) AS slot
+             ORDER BY 1;
              -- History is filled in order and rolled up right away: no mark is needed.
              ALTER TABLE monmon_measurement DISABLE TRIGGER monmon_rollup_late",
-            self.every_s, self.checks
+            every = self.every_s,
+            checks = self.checks
         );
         client.batch_execute(&things).await.expect("checks");
     }
 
-    /// One day's measurements, `ago` days before today.
+    /// One day's measurements, `ago` days before today: those of the template, at another time, with other fates.
     fn day(&self, ago: i32) -> String {
-        let start = format!("(date_trunc('day', now(), 'UTC') - {ago} * interval '24 hours')");
-        self.span(&start, &format!("{start} + interval '24 hours'"), 1)
-    }
-
-    fn span(&self, from: &str, to: &str, attempt: i32) -> String {
         format!(
             "INSERT INTO monmon_measurement (id, check_id, definition_id, boot_id, scheduled_at, started_at, seq, body_bytes,
                  total_us, dns_us, connect_us, tls_us, wait_us, transfer_us, attempt, status, outcome, http_version,
                  remote_addr, error_kind, error_phase, error_message)
-             SELECT monmon_rollup_id(check_id, md5('prober {attempt}')::uuid, at), check_id, definition_id, md5('boot')::uuid, at,
-                    at + interval '300 us', seq, 10240, t, t / 10, t / 5, t / 4, t / 4, t - t / 10 - t / 5 - t / 4 * 2,
-                    {attempt}, CASE WHEN fate >= 12 THEN 200 END,
+             SELECT (lpad(to_hex(day_ms + offset_ms), 12, '0') || tail)::uuid, check_id, definition_id, boot_id,
+                    day_at + offset_ms * interval '1 ms', day_at + offset_ms * interval '1.0003 ms', seq, 10240, t, t / 10,
+                    t / 5, t / 4, t / 4, t - t / 10 - t / 5 - t / 4 * 2, 1, CASE WHEN fate >= 12 THEN 200 END,
                     CASE WHEN fate < 10 THEN 'down' WHEN fate < 12 THEN 'unknown' ELSE 'up' END, '1.1', '192.0.2.7:443',
                     CASE WHEN fate < 10 THEN 'connect_refused' WHEN fate < 12 THEN 'overslept' END,
                     CASE WHEN fate < 10 THEN 'connect' WHEN fate < 12 THEN 'start' END,
                     CASE WHEN fate < 12 THEN 'refused' END
              FROM (
-                 SELECT check_id, definition_id, at, hash,
-                        (hash >> 8) % 1000 AS fate,
-                        (extract(epoch FROM at)::bigint / {every}) AS seq,
-                        (20000 + n % 50 * 3000 + extract(hour FROM at)::integer * (24 - extract(hour FROM at)::integer) * 80)
-                            * exp(((hash >> 20) % 1000) / 500.0 - 1)::numeric::float8 AS mean
-                 FROM (
-                     SELECT n, md5('check ' || n)::uuid AS check_id, md5('definition ' || n)::uuid AS definition_id,
-                            slot + n % {every} * interval '1 second' AS at,
-                            hashint8extended(extract(epoch FROM slot)::bigint, n)  & 9223372036854775807 AS hash
-                     FROM generate_series({from}, {to} - interval '1 second', interval '{every} seconds') AS slot,
-                          generate_series(1, {checks}) AS n
-                 ) AS slots
+                 SELECT *, ((hash + {ago} * 7919) & 1048575) % 1000 AS fate,
+                        mean_us + (mean_us / 1000) * (((hash >> 20) + {ago} * 104729) & 4095) / 4 AS t
+                 FROM template,
+                      (SELECT date_trunc('day', now(), 'UTC') - {ago} * interval '24 hours' AS day_at,
+                              (extract(epoch FROM date_trunc('day', now(), 'UTC')) * 1000)::bigint - {ago} * 86400000::bigint
+                                  AS day_ms) AS day
              ) AS made
-             CROSS JOIN LATERAL (SELECT mean::integer AS t) AS times
-             ON CONFLICT DO NOTHING",
-            every = self.every_s,
-            checks = self.checks
+             ORDER BY offset_ms
+             ON CONFLICT DO NOTHING"
         )
     }
 
