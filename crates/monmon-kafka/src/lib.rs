@@ -12,6 +12,7 @@ mod client;
 mod contact;
 mod health;
 mod ledger;
+mod log_state;
 mod options;
 mod property;
 mod protocol;
@@ -19,4 +20,5 @@ mod sink;
 mod source;
 mod spec;
 
+pub use log_state::{LogState, log_states};
 pub use options::{SINK, SOURCE};

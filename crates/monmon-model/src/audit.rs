@@ -22,6 +22,8 @@ pub struct AuditFacts {
     pub receipts: Vec<AuditReceipt>,
     /// Times of which retention has dropped measurements: from one instant up to, and without, another.
     pub dropped: Vec<(i64, i64)>,
+    /// Incidents that were open at some time of the window.
+    pub incidents: Vec<AuditIncident>,
     /// Whether there are sums that can be held against the rows.
     pub has_rollups: bool,
 }
@@ -67,6 +69,16 @@ pub struct AuditReceipt {
     pub ids_xor: Uuid,
     pub failed: u64,
     pub last: bool,
+}
+
+/// A row of `monmon_incident`.
+#[derive(Clone, Debug)]
+pub struct AuditIncident {
+    pub check_id: Uuid,
+    pub began_us: i64,
+    /// The first good slot after it; none while it is open.
+    pub recovered_us: Option<i64>,
+    pub reason: String,
 }
 
 /// A row of `monmon_measurement`.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use futures_util::TryStreamExt;
 use jiff::Timestamp;
 use monmon_model::{
-    AuditBoot, AuditDefinition, AuditFacts, AuditLetter, AuditOffsets, AuditProber, AuditReader,
-    AuditReceipt, AuditRollup, AuditRow, AuditWindow, Outcome,
+    AuditBoot, AuditDefinition, AuditFacts, AuditIncident, AuditLetter, AuditOffsets, AuditProber,
+    AuditReader, AuditReceipt, AuditRollup, AuditRow, AuditWindow, Outcome,
 };
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, Row, RowStream};
@@ -35,8 +35,7 @@ const RECEIPTS: &str = "SELECT boot_id, pipeline, source, at, began_at, slots_fr
         ids_xor, failed, last \
     FROM monmon_receipt WHERE id >= monmon_uuid_floor($1) AND id < monmon_uuid_floor($2)";
 
-/// Where the oldest day that is kept begins. Days are made as rows of them come, so that what is before the oldest was
-/// dropped, or never was; the first row of the store is not older than its oldest receipt.
+/// Where the oldest day that is kept begins.
 const KEPT_FROM: &str = "SELECT min(monmon_uuid_time(bound)) \
     FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid \
     CROSS JOIN LATERAL (SELECT substring(pg_get_expr(relpartbound, pg_class.oid) FROM $$FROM \\('([^']+)'\\)$$)::uuid) AS b(bound) \
@@ -59,10 +58,15 @@ const OFFSETS: &str = "SELECT topic, partition_id, lower(r), upper(r) - 1 \
 
 /// What a later schema has: days of which retention has dropped measurements, and sums to hold against the rows.
 const IS_THERE: &str = "SELECT to_regclass('monmon_rollup_checked') IS NOT NULL, \
-    to_regprocedure('monmon_rollup_check(date, date)') IS NOT NULL";
+    to_regprocedure('monmon_rollup_check(date, date)') IS NOT NULL, to_regclass('monmon_incident') IS NOT NULL";
 
 const DROPPED: &str = "SELECT day::timestamp AT TIME ZONE 'UTC', (day + 1)::timestamp AT TIME ZONE 'UTC' \
     FROM monmon_rollup_checked WHERE sealed_at IS NOT NULL";
+
+/// What nobody was told of, because another check that it depends on was down, is no incident of its own.
+const INCIDENTS: &str = "SELECT check_id, began_at, coalesce(recovered_at, closed_at), reason FROM monmon_incident \
+    WHERE suppressed_by IS NULL AND began_at < $2 AND coalesce(recovered_at, closed_at, $2) >= $1 \
+    ORDER BY began_at, id";
 
 /// Days that lie whole in the window. What has come late is no fault.
 const ROLLUPS: &str = "SELECT r.level, r.check_id, r.start_at, r.difference \
@@ -179,7 +183,11 @@ async fn facts(client: &Client, bounds: (Timestamp, Timestamp)) -> Result<AuditF
         facts.receipts.push(receipt(&row)?);
     }
     let kept_from: Option<Timestamp> = client.query_typed_one(KEPT_FROM, &[]).await?.try_get(0)?;
-    facts.dropped.extend(kept_from.map(|kept_from| (0, kept_from.as_microsecond())));
+    // Days are made as their rows come: where a boot began before the oldest, days were dropped.
+    let kept_from_us = kept_from.map(Timestamp::as_microsecond);
+    let was_older = |kept_from_us: &i64| facts.boots.iter().any(|boot| boot.first_seen_us < *kept_from_us);
+    let dropped = kept_from_us.filter(was_older).map(|kept_from_us| (0, kept_from_us));
+    facts.dropped.extend(dropped);
     let there = client.query_typed_one(IS_THERE, &[]).await?;
     if there.try_get(0)? {
         for row in client.query_typed(DROPPED, &[]).await? {
@@ -187,6 +195,17 @@ async fn facts(client: &Client, bounds: (Timestamp, Timestamp)) -> Result<AuditF
         }
     }
     facts.has_rollups = there.try_get(1)?;
+    if there.try_get(2)? {
+        for row in client.query_typed(INCIDENTS, &bounds_of(&bounds)).await? {
+            let recovered: Option<Timestamp> = row.try_get(2)?;
+            facts.incidents.push(AuditIncident {
+                check_id: row.try_get(0)?,
+                began_us: micros(&row, 1)?,
+                recovered_us: recovered.map(Timestamp::as_microsecond),
+                reason: row.try_get(3)?,
+            });
+        }
+    }
     Ok(facts)
 }
 

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use monmon_model::{
-    AuditBoot, AuditDefinition, AuditFacts, AuditLetter, AuditOffsets, AuditProber, AuditReader,
-    AuditReceipt, AuditRow, AuditWindow, Outcome,
+    AuditBoot, AuditDefinition, AuditFacts, AuditIncident, AuditLetter, AuditOffsets, AuditProber,
+    AuditReader, AuditReceipt, AuditRow, AuditWindow, Outcome,
 };
 use rusqlite::types::{Type, ValueRef};
 use rusqlite::{Connection, Row, params};
@@ -48,6 +48,11 @@ const OFFSETS: &str = "SELECT topic, partition_id, r.first, r.last FROM ( \
 const DROPPED: &str = "SELECT unixepoch(day) FROM monmon_rollup_checked WHERE sealed_at IS NOT NULL";
 const DAY_US: i64 = 86_400_000_000;
 
+/// What nobody was told of, because another check that it depends on was down, is no incident of its own.
+const INCIDENTS: &str = "SELECT check_id, began_at, coalesce(recovered_at, closed_at), reason FROM monmon_incident \
+    WHERE suppressed_by IS NULL AND began_at < ?2 AND coalesce(recovered_at, closed_at, ?2) >= ?1 \
+    ORDER BY began_at, id";
+
 /// Gives the reader all that is stored of a window's slots. Works beside a writer.
 pub fn audit(path: &Path, window: AuditWindow, reader: &mut dyn AuditReader) -> Result<(), StoreError> {
     let connection = open_to_read(path)?;
@@ -60,7 +65,7 @@ fn read(connection: &Connection, window: AuditWindow, reader: &mut dyn AuditRead
     let ids = [id_floor(since), id_floor(until)];
     // What is read in one transaction is of one moment.
     let snapshot = connection.unchecked_transaction()?;
-    reader.facts(facts(&snapshot, &ids)?);
+    reader.facts(facts(&snapshot, &ids, (since, until))?);
     let mut query = snapshot.prepare(ROWS)?;
     let mut rows = query.query(params![ids[0], ids[1]])?;
     while let Some(row) = rows.next()? {
@@ -99,7 +104,11 @@ fn read(connection: &Connection, window: AuditWindow, reader: &mut dyn AuditRead
     Ok(())
 }
 
-fn facts(connection: &Connection, ids: &[String; 2]) -> rusqlite::Result<AuditFacts> {
+fn facts(
+    connection: &Connection,
+    ids: &[String; 2],
+    bounds: (Timestamp, Timestamp),
+) -> rusqlite::Result<AuditFacts> {
     let prober = |row: &Row<'_>| Ok(AuditProber { id: id(row, 0)?, name: row.get(1)? });
     let boot = |row: &Row<'_>| {
         Ok(AuditBoot { id: id(row, 0)?, prober_id: id(row, 1)?, first_seen_us: micros(row, 2)? })
@@ -130,8 +139,28 @@ fn facts(connection: &Connection, ids: &[String; 2]) -> rusqlite::Result<AuditFa
         definitions: all(connection, DEFINITIONS, &[], definition)?,
         receipts: all(connection, RECEIPTS, ids, receipt)?,
         dropped,
+        incidents: incidents(connection, bounds)?,
         has_rollups: false,
     })
+}
+
+fn incidents(
+    connection: &Connection,
+    (since, until): (Timestamp, Timestamp),
+) -> rusqlite::Result<Vec<AuditIncident>> {
+    if !has_table(connection, "monmon_incident")? {
+        return Ok(Vec::new());
+    }
+    let incident = |row: &Row<'_>| {
+        let recovered_us = text(row, 2)?.is_some().then(|| micros(row, 2)).transpose()?;
+        Ok(AuditIncident {
+            check_id: id(row, 0)?,
+            began_us: micros(row, 1)?,
+            recovered_us,
+            reason: row.get(3)?,
+        })
+    };
+    all(connection, INCIDENTS, &[instant(since), instant(until)], incident)
 }
 
 fn has_table(connection: &Connection, name: &str) -> rusqlite::Result<bool> {

@@ -37,7 +37,6 @@ const MIGRATIONS: &[Migration] = migrations! {
     5 "0005_details.sql"
     6 "0006_batches.sql"
     7 "0007_receipts.sql"
-    8 "0008_rollups.sql"
 };
 
 /// When a commit is on the disk.
@@ -115,10 +114,7 @@ fn check_is_file(path: &Path) -> Result<(), StoreError> {
 }
 
 /// Waits, on this thread, where others are at opening the same file.
-pub(crate) fn open_current(
-    path: &Path,
-    synchronous: Synchronous,
-) -> Result<(Connection, Vec<String>), StoreError> {
+fn open_current(path: &Path, synchronous: Synchronous) -> Result<(Connection, Vec<String>), StoreError> {
     check_is_file(path)?;
     let begun = Instant::now();
     let mut applied = Vec::new();

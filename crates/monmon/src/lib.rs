@@ -10,7 +10,6 @@ mod exit;
 mod export;
 mod front;
 mod logs;
-mod maintain;
 mod metrics;
 mod plugin;
 mod plugins;

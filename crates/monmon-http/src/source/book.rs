@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use monmon_stage::{Ack, AckTracker, StageCounters};
 use tokio::sync::Notify;
 
+/// Stretches that are open, at most: as many as receipts that wait. Beyond them the last one goes on.
+const STRETCHES_MAX: usize = 1440;
 /// The token of what is no measurement.
 const UNNUMBERED: u64 = u64::MAX;
 
@@ -62,6 +64,9 @@ impl Book {
     /// A stretch ends with this number.
     pub(crate) fn cut(&self, last_seq: u64) {
         let mut stretches = self.stretches();
+        if stretches.len() > STRETCHES_MAX {
+            return;
+        }
         if let Some(stretch) = stretches.back_mut() {
             stretch.last_seq = last_seq;
         }

@@ -5,8 +5,6 @@ mod support;
 
 mod batches;
 mod faults;
-mod retention;
-mod rollups;
 mod schema;
 mod stored;
 mod tls;

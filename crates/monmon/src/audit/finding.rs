@@ -68,6 +68,10 @@ kinds! {
     ReceiptMissing "receipt_missing" Broken "receipts that are missing";
     /// Offsets that no batch has, with batches before and behind them.
     OffsetHole "offset_hole" Broken "offsets that no stored batch has";
+    /// The group has committed offsets of which nothing is stored.
+    CommittedNotStored "committed_not_stored" Broken "offsets that were committed and are not stored";
+    /// The log has let go of offsets before they were stored.
+    NotStoredInTime "not_stored_in_time" Broken "offsets that Kafka let go of before they were stored";
     /// Two processes made measurements under one prober's id at the same time.
     SharedProber "shared_prober" Broken "probers that two processes were at once";
     /// A row refers to what is not there.

@@ -115,6 +115,9 @@ impl Judge {
     fn foreign(&mut self) {
         for row in std::mem::take(&mut self.ledger.foreign) {
             let (boot, definition) = row.lane;
+            if !self.is_asked_for(definition) {
+                continue;
+            }
             let check = self.ledger.definitions[definition as usize].check_id;
             let watched = (self.ledger.boots[boot as usize].prober, check);
             let lanes = self.lanes_of.get(&watched).map(Vec::as_slice).unwrap_or_default();
@@ -263,6 +266,9 @@ impl Judge {
         let watched = self.watched(number);
         let life = self.lives[boot as usize].clone();
         let scope = self.ledger.scope.clone();
+        if !self.is_asked_for(definition) {
+            return;
+        }
         self.between_slots(number, &life);
         let (start_us, proven_us, end_us) = self.spans(number, &life);
         let (start_us, end_us) = (start_us.max(scope.since_us), end_us.min(scope.until_us));
@@ -321,6 +327,11 @@ impl Judge {
             + counts.dropped
             + counts.missing;
         self.lines.entry(watched).or_insert_with(|| (number, Counts::default())).1.add(&counts);
+    }
+
+    fn is_asked_for(&self, definition: u32) -> bool {
+        let name = &self.ledger.definitions[definition as usize].name;
+        self.ledger.scope.check.as_ref().is_none_or(|check| check == name)
     }
 
     /// From when on a lane's slots are due, until when its prober has accounted for them, and until when they are due.
@@ -458,6 +469,7 @@ impl Judge {
             self.ledger.findings.add(Kind::NothingStored, 1, Finding::default);
         }
         let partitions = std::mem::take(&mut self.ledger.offsets.covered);
+        let logs = std::mem::take(&mut self.ledger.offsets.logs);
         Report {
             version: 1,
             verdict: self.ledger.findings.verdict(),
@@ -476,7 +488,18 @@ impl Judge {
             batches: self.ledger.offsets.ranges,
             partitions: partitions
                 .into_iter()
-                .map(|((topic, partition), (first, last))| PartitionLine { topic, partition, first, last })
+                .map(|((topic, partition), (first, last))| {
+                    let log = logs.get(&(topic.clone(), partition));
+                    PartitionLine {
+                        first,
+                        last,
+                        log_start: log.map(|log| log.low),
+                        log_end: log.map(|log| log.high),
+                        committed: log.and_then(|log| log.committed),
+                        topic,
+                        partition,
+                    }
+                })
                 .collect(),
             dropped_before: self.ledger.dropped_before_us().and_then(at),
             rollups: self.ledger.has_rollups,

@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use monmon_http::Slots;
+use monmon_kafka::LogState;
 use monmon_model::{
-    AuditBoot, AuditDefinition, AuditFacts, AuditLetter, AuditOffsets, AuditReader, AuditReceipt,
-    AuditRollup, AuditRow, measurement_id, wire,
+    AuditBoot, AuditDefinition, AuditFacts, AuditIncident, AuditLetter, AuditOffsets, AuditReader,
+    AuditReceipt, AuditRollup, AuditRow, measurement_id, wire,
 };
 use uuid::Uuid;
 
@@ -29,6 +30,8 @@ pub(crate) struct Scope {
     pub(super) read_since_us: i64,
     pub(super) read_until_us: i64,
     pub(super) pipeline: Option<String>,
+    /// Only the slots of checks of this name.
+    pub(super) check: Option<String>,
     /// Whether times are looked at, and silence after an orderly end is owed: for a report, which is about checks and not
     /// about rows.
     pub(super) for_report: bool,
@@ -87,6 +90,7 @@ pub(super) struct Ledger {
     pub(super) foreign_more: u64,
     dropped: Vec<(i64, i64)>,
     pub(super) has_rollups: bool,
+    pub(super) incidents: Vec<AuditIncident>,
     pub(super) rows: u64,
     pub(super) letters: u64,
     pub(super) offsets: Offsets,
@@ -99,6 +103,8 @@ pub(super) struct Offsets {
     pub(super) ranges: u64,
     /// By topic and partition: from which offset to which all are stored, but for the holes.
     pub(super) covered: BTreeMap<(String, i32), (i64, i64)>,
+    /// Where the logs themselves stand, if they were asked.
+    pub(super) logs: BTreeMap<(String, i32), LogState>,
 }
 
 impl Ledger {
@@ -116,6 +122,7 @@ impl Ledger {
             foreign_more: 0,
             dropped: Vec::new(),
             has_rollups: false,
+            incidents: Vec::new(),
             rows: 0,
             letters: 0,
             offsets: Offsets::default(),
@@ -204,6 +211,7 @@ impl AuditReader for Ledger {
         }
         self.dropped = facts.dropped;
         self.has_rollups = facts.has_rollups;
+        self.incidents = facts.incidents;
         for receipt in facts.receipts {
             if !self.is_wanted(&receipt.pipeline) {
                 continue;

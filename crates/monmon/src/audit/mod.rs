@@ -7,6 +7,7 @@ mod lane;
 mod latency;
 mod ledger;
 mod lives;
+mod logs_of;
 mod report;
 mod service;
 #[cfg(test)]
@@ -14,6 +15,7 @@ mod tests;
 mod text;
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -33,7 +35,7 @@ pub(crate) use finding::Verdict;
 use ledger::Ledger;
 pub(crate) use ledger::Scope;
 use report::Report;
-pub(crate) use service::{SHARES, Service, Services};
+pub(crate) use service::{Incident, SHARES, Service, Services};
 
 /// How far before and behind a window rows are read: what a receipt is about may reach over its ends.
 const REACH_US: i64 = 600_000_000;
@@ -56,9 +58,21 @@ pub(crate) struct AuditArgs {
     /// Judge the checks of one pipeline only
     #[arg(long, value_name = "NAME")]
     pipeline: Option<String>,
+    /// Judge the slots of one check only, by its name; numbers and receipts are of whole sources all the same
+    #[arg(long, value_name = "NAME")]
+    check: Option<String>,
     /// What is newer than this may still be on its way, and is not missed
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "2m")]
     settle: Duration,
+    /// Ask these Kafka brokers too where logs and committed offsets stand
+    #[arg(long, value_name = "HOST:PORT,...", requires = "group")]
+    brokers: Option<String>,
+    /// The consumers' group, for --brokers
+    #[arg(long, value_name = "NAME")]
+    group: Option<String>,
+    /// How to log in to the brokers: a file of librdkafka's properties, a line each, such as security.protocol=ssl
+    #[arg(long, value_name = "FILE", requires = "brokers")]
+    kafka_config: Option<PathBuf>,
     /// Exit code 1 also when not everything is provable
     #[arg(long)]
     strict: bool,
@@ -118,8 +132,14 @@ async fn examine(args: &AuditArgs) -> Result<Report, String> {
         Some(month) => (Some(month.since), month.until),
         None => (args.since, args.until.unwrap_or(now)),
     };
-    let scope = scope(since, until, now, args.settle, args.pipeline.clone())?;
-    read(&args.store.store, scope).await
+    let mut scope = scope(since, until, now, args.settle, args.pipeline.clone())?;
+    scope.check.clone_from(&args.check);
+    let mut ledger = load(&args.store.store, scope).await?;
+    if let (Some(brokers), Some(group)) = (&args.brokers, &args.group) {
+        let properties = logs_of::properties(brokers, args.kafka_config.as_deref())?;
+        logs_of::ask(&mut ledger, properties, group.clone()).await?;
+    }
+    Ok(judge::judge(ledger))
 }
 
 pub(crate) fn scope(
@@ -144,13 +164,9 @@ pub(crate) fn scope(
         read_since_us: reach(since_us, -REACH_US),
         read_until_us: if until < now { reach(until_us, REACH_US) } else { i64::MAX },
         pipeline,
+        check: None,
         for_report: false,
     })
-}
-
-/// Reads a store and judges it.
-async fn read(url: &str, scope: Scope) -> Result<Report, String> {
-    Ok(judge::judge(load(url, scope).await?))
 }
 
 /// What a report is made of: how each check fared, and whether the store can be trusted with that.

@@ -77,6 +77,14 @@ pub(super) struct PartitionLine {
     pub(super) partition: i32,
     pub(super) first: i64,
     pub(super) last: i64,
+    /// Of the log itself, where the brokers were asked: the first offset that is there, the one after the last, and the
+    /// one that the group goes on from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) log_start: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) log_end: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) committed: Option<i64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

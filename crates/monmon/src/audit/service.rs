@@ -45,6 +45,16 @@ pub(crate) struct Service {
     pub(crate) missing: u64,
     pub(crate) died: u64,
     pub(crate) latency_us: [Option<f64>; 4],
+    pub(crate) incidents: Vec<Incident>,
+}
+
+/// A check's passage from up to down and back, as far as a detector has told of it.
+#[derive(Clone, Debug, serde::Serialize)]
+pub(crate) struct Incident {
+    pub(crate) began_at: Option<Timestamp>,
+    /// None while it is open.
+    pub(crate) recovered_at: Option<Timestamp>,
+    pub(crate) reason: String,
 }
 
 /// The shares of `latency_us`.
@@ -88,6 +98,7 @@ pub(super) fn services(judge: Judge) -> Services {
                 missing: 0,
                 died: 0,
                 latency_us: [None; 4],
+                incidents: Vec::new(),
             });
             let (known_count, down_count) =
                 (known.count_in(window.0, window.1), down.count_in(window.0, window.1));
@@ -123,6 +134,20 @@ pub(super) fn services(judge: Judge) -> Services {
     for (check_id, latency) in &latencies {
         if let Some(service) = found.get_mut(check_id) {
             service.latency_us = SHARES.map(|share| latency.quantile(share));
+        }
+    }
+    let within = scope.since_us..scope.until_us;
+    for incident in &judge.ledger.incidents {
+        let is_over = incident.recovered_us.is_some_and(|recovered_us| recovered_us < within.start);
+        if let Some(service) = found.get_mut(&incident.check_id)
+            && incident.began_us < within.end
+            && !is_over
+        {
+            service.incidents.push(Incident {
+                began_at: at(incident.began_us),
+                recovered_at: incident.recovered_us.and_then(at),
+                reason: incident.reason.clone(),
+            });
         }
     }
     let report = judge.report();

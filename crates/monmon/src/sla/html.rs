@@ -2,9 +2,11 @@
 
 use std::fmt::Write;
 
-use crate::audit::Verdict;
+use jiff::Unit;
 
-use super::{Line, Sla, shown_milliseconds, shown_share, shown_span, shown_time};
+use crate::audit::{Incident, Verdict};
+
+use super::{Line, Sla, shown_at, shown_milliseconds, shown_share, shown_span, shown_time};
 
 const STYLE: &str = "
 :root { --ink: #1c2430; --soft: #5b6675; --line: #d9dee5; --good: #1a7f4b; --bad: #b3261e; --unsure: #8a6100; }
@@ -36,6 +38,9 @@ footer { margin-top: 2.5rem; border-top: 1px solid var(--line); padding-top: .8r
 @media print { body { padding: 0; max-width: none; font-size: 11px; } tr, .cards li { break-inside: avoid; }
   thead { display: table-header-group; } * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 ";
+
+/// Incidents that are listed.
+const INCIDENTS_MAX: usize = 200;
 
 const WORDS: [(&str, &str); 5] = [
     (
@@ -77,6 +82,7 @@ pub(super) fn html(sla: &Sla) -> String {
         true => page.push_str("<p class=\"soft\">No check was due.</p>\n"),
         false => table(&mut page, &sla.checks),
     }
+    incidents(&mut page, sla);
     proof(&mut page, sla);
     page.push_str("<h2>What the words mean</h2>\n<dl>\n");
     for (word, meaning) in WORDS {
@@ -165,6 +171,45 @@ fn table(page: &mut String, lines: &[Line]) {
         );
     }
     page.push_str("</tbody>\n</table></div>\n");
+}
+
+fn incidents(page: &mut String, sla: &Sla) {
+    if sla.checks.iter().all(|line| line.incidents.is_empty()) {
+        return;
+    }
+    page.push_str(
+        "<h2>Incidents</h2>\n<div class=\"wide\"><table>\n<thead><tr><th>Check</th><th>From</th><th>To</th>\
+         <th class=\"n\">Lasted</th><th>Why</th></tr></thead>\n<tbody>\n",
+    );
+    let mut shown: Vec<(&Line, &Incident)> = sla
+        .checks
+        .iter()
+        .flat_map(|line| line.incidents.iter().map(move |incident| (line, incident)))
+        .collect();
+    shown.sort_by_key(|(_, incident)| incident.began_at);
+    for (line, incident) in shown.iter().take(INCIDENTS_MAX) {
+        let lasted = match (incident.began_at, incident.recovered_at) {
+            (Some(began), Some(recovered)) => {
+                shown_time((recovered - began).total(Unit::Second).unwrap_or(0.0))
+            }
+            _ => "-".to_owned(),
+        };
+        push(
+            page,
+            format_args!(
+                "<tr><td>{}</td><td>{}</td><td>{}</td><td class=\"n\">{lasted}</td><td>{}</td></tr>\n",
+                escaped(&line.check),
+                shown_at(incident.began_at, "-"),
+                shown_at(incident.recovered_at, "still open"),
+                escaped(&incident.reason),
+            ),
+        );
+    }
+    page.push_str("</tbody>\n</table></div>\n");
+    let more = shown.len().saturating_sub(INCIDENTS_MAX);
+    if more > 0 {
+        push(page, format_args!("<p class=\"soft\">... and {more} more; --format json has them all.</p>\n"));
+    }
 }
 
 /// A drawing, because a width in a style attribute would need a policy that allows them.

@@ -18,7 +18,7 @@ use monmon_stage::{Clock, SystemClock};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::audit::{Month, SHARES, Service, Services, Verdict, instant, month, scope, services};
+use crate::audit::{Incident, Month, SHARES, Service, Services, Verdict, instant, month, scope, services};
 use crate::cli::{StoreArgs, duration};
 use crate::{Exit, logs};
 
@@ -114,6 +114,8 @@ struct Line {
     budget_used: f64,
     met: Option<bool>,
     latency_ms: Latency,
+    /// Where the pipeline has a detector.
+    incidents: Vec<Incident>,
     /// Slots that the store has lost, or that died with their prober.
     slots_missing: u64,
     slots_died: u64,
@@ -204,6 +206,7 @@ fn line(service: Service, sla: f64) -> Line {
         budget_used: if downtime_s > 0.0 { downtime_s / budget_s.max(1e-6) } else { 0.0 },
         met: uptime.map(|uptime| uptime >= sla / 100.0),
         latency_ms: Latency { p50, p90, p95, p99 },
+        incidents: service.incidents,
         slots_missing: service.missing,
         slots_died: service.died,
     }
@@ -246,9 +249,10 @@ fn shown_milliseconds(ms: Option<f64>) -> String {
     }
 }
 
+fn shown_at(at: Option<Timestamp>, otherwise: &str) -> String {
+    at.map_or(otherwise.to_owned(), |at| at.strftime("%Y-%m-%d %H:%M UTC").to_string())
+}
+
 fn shown_span(sla: &Sla) -> String {
-    let time = |at: Option<Timestamp>| {
-        at.map_or("the beginning".to_owned(), |at| at.strftime("%Y-%m-%d %H:%M UTC").to_string())
-    };
-    format!("{} to {}", time(sla.since), time(sla.until))
+    format!("{} to {}", shown_at(sla.since, "the beginning"), shown_at(sla.until, "now"))
 }

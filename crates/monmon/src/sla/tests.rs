@@ -17,6 +17,11 @@ fn service(check: &str, up: u64, down: u64, known: u64, due: u64) -> Service {
         missing: 0,
         died: 0,
         latency_us: [Some(1_500.0), Some(12_000.0), Some(20_000.0), None],
+        incidents: vec![Incident {
+            began_at: "2026-10-03T10:00:00Z".parse().ok(),
+            recovered_at: "2026-10-03T10:20:00Z".parse().ok(),
+            reason: "<i>refused</i>".to_owned(),
+        }],
     }
 }
 
@@ -58,11 +63,11 @@ fn unknown_is_no_downtime_and_the_budget_is_of_all_the_time_due() {
     promised: 99.9 %; kept by 2 checks, missed by 1, not known of 1
     audit: PROVEN: every slot
 
-     CHECK                  KEPT     UPTIME   COVERAGE         DOWN  BUDGET USED      P50    P95  P99 
-     shop/sites/clean       yes   100.000 %  100.000 %          0 s          0 %  1.50 ms  20 ms    - 
-     shop/sites/half seen   yes    99.901 %   50.000 %  22 min 00 s         49 %  1.50 ms  20 ms    - 
-     shop/sites/missed      NO     99.775 %  100.000 %   1 h 40 min        224 %  1.50 ms  20 ms    - 
-     shop/sites/never seen  ?             -    0.000 %          0 s          0 %  1.50 ms  20 ms    -
+     CHECK                  KEPT     UPTIME   COVERAGE         DOWN  BUDGET USED  INCIDENTS      P50    P95  P99 
+     shop/sites/clean       yes   100.000 %  100.000 %          0 s          0 %          1  1.50 ms  20 ms    - 
+     shop/sites/half seen   yes    99.901 %   50.000 %  22 min 00 s         49 %          1  1.50 ms  20 ms    - 
+     shop/sites/missed      NO     99.775 %  100.000 %   1 h 40 min        224 %          1  1.50 ms  20 ms    - 
+     shop/sites/never seen  ?             -    0.000 %          0 s          0 %          1  1.50 ms  20 ms    -
     "##);
 }
 
@@ -70,6 +75,7 @@ fn unknown_is_no_downtime_and_the_budget_is_of_all_the_time_due() {
 fn nothing_of_a_name_is_markup() {
     let sla = page(&[("</td><img src=x onerror=alert(1)>'\"\u{202e}", 1, 0, 1, 1)]);
     let html = html::html(&sla);
+    assert!(html.contains("20 min 00 s") && html.contains("&lt;i&gt;refused"), "{html}");
     assert!(!html.contains("<script") && !html.contains("<img") && !html.contains('\u{202e}'), "{html}");
     assert!(html.contains("&lt;script&gt;alert(1)&lt;/script&gt; &amp; Söhne"));
     assert!(html.contains("default-src 'none'"));

@@ -33,8 +33,19 @@ pub(super) fn text(sla: &Sla) -> String {
 fn table(lines: &[Line]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(["CHECK", "KEPT", "UPTIME", "COVERAGE", "DOWN", "BUDGET USED", "P50", "P95", "P99"]);
-    for column in 2..9 {
+    table.set_header([
+        "CHECK",
+        "KEPT",
+        "UPTIME",
+        "COVERAGE",
+        "DOWN",
+        "BUDGET USED",
+        "INCIDENTS",
+        "P50",
+        "P95",
+        "P99",
+    ]);
+    for column in 2..10 {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -52,6 +63,7 @@ fn table(lines: &[Line]) -> Table {
             shown_share(line.coverage),
             shown_time(line.downtime_s),
             format!("{:.0} %", line.budget_used * 100.0),
+            line.incidents.len().to_string(),
             shown_milliseconds(line.latency_ms.p50),
             shown_milliseconds(line.latency_ms.p95),
             shown_milliseconds(line.latency_ms.p99),
