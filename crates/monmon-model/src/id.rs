@@ -120,6 +120,23 @@ pub fn batch_id(now: Timestamp) -> Uuid {
     boot_id(now)
 }
 
+/// A rollup's id: the time is its start, the other bits are a hash of the check and of the prober or definition that it is
+/// of. As `monmon_rollup_id` makes it in PostgreSQL.
+pub fn rollup_id(check: Uuid, other: Uuid, start_at: Timestamp) -> Uuid {
+    let mut hash = Sha256::new();
+    hash.update(b"monmon.rollup");
+    hash.update(check.as_bytes());
+    hash.update(other.as_bytes());
+    let digest = hash.finalize();
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest[..16]);
+    let millis = u64::try_from(start_at.as_millisecond()).unwrap_or(0);
+    bytes[..6].copy_from_slice(&millis.to_be_bytes()[2..]);
+    bytes[6] = 0x70 | (bytes[6] & 0x0f);
+    bytes[8] = 0x80 | (bytes[8] & 0x0f);
+    Uuid::from_bytes(bytes)
+}
+
 fn made_v7(at: Timestamp, hash: Sha256) -> Uuid {
     let digest = hash.finalize();
     let mut bits = [0; 10];

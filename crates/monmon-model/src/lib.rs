@@ -7,6 +7,7 @@ pub mod bounds;
 mod check;
 mod event;
 mod failure;
+mod histogram;
 mod id;
 mod match_result;
 mod measurement;
@@ -24,8 +25,10 @@ pub use audit::{
 pub use check::{Check, Labels, Prober};
 pub use event::{Event, Incident, Receipt};
 pub use failure::{Failure, FailureKind, Owner, Phase};
+pub use histogram::Histogram;
 pub use id::{
-    batch_id, boot_id, check_id, definition_id, match_id, measurement_id, receipt_id, rejected_id, tls_id,
+    batch_id, boot_id, check_id, definition_id, match_id, measurement_id, receipt_id, rejected_id, rollup_id,
+    tls_id,
 };
 pub use match_result::{Match, MatchStatus, Metric};
 pub use measurement::{Certificate, Details, Hop, Measurement, Note, Reason, Step, Timings, Tls, Tried};

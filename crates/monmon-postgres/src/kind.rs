@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use monmon_stage::{
-    DecodeContext, FROM, OpenFuture, OpenStage, STAGE_NAME, Section, StageContext, StageError, StageKind,
-    StageSpec,
+    DecodeContext, FROM, OpenFuture, OpenStage, RETENTION, Retention, STAGE_NAME, Section, StageContext,
+    StageError, StageKind, StageSpec,
 };
 use monmon_syntax::{
     Code, Late, Node, NodeSpec, Occurs, OptionSpec, Problem, Problems, ValueKind, format_duration,
@@ -19,7 +19,6 @@ use crate::target::{Target, TlsFiles, Verify};
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(86_400);
 const PEM_BYTES_MAX: usize = 1 << 20;
-const KEPT: ValueKind = ValueKind::Duration { min: DAY, max: Duration::from_secs(86_400 * 365 * 100) };
 
 static TLS: NodeSpec = NodeSpec {
     name: "tls",
@@ -53,44 +52,6 @@ static TLS: NodeSpec = NodeSpec {
             help: "how much of the server's certificate is checked: chain and name, chain, nothing; \
                    else what sslmode says, else full",
             example: r#"verify="full""#,
-            ..OptionSpec::BLANK
-        },
-    ],
-    occurs: Occurs::AtMostOnce,
-    ..NodeSpec::BLANK
-};
-
-static RETENTION: NodeSpec = NodeSpec {
-    name: "retention",
-    help: "how long rows are kept; checked, not applied by this version: nothing is deleted",
-    example: r#"retention measurements="30d" minutes="90d" hours="5y""#,
-    options: &[
-        OptionSpec {
-            name: "measurements",
-            kind: KEPT,
-            help: "single measurements",
-            example: r#"measurements="30d""#,
-            ..OptionSpec::BLANK
-        },
-        OptionSpec {
-            name: "minutes",
-            kind: KEPT,
-            help: "sums over minutes",
-            example: r#"minutes="90d""#,
-            ..OptionSpec::BLANK
-        },
-        OptionSpec {
-            name: "hours",
-            kind: KEPT,
-            help: "sums over hours",
-            example: r#"hours="5y""#,
-            ..OptionSpec::BLANK
-        },
-        OptionSpec {
-            name: "days",
-            kind: KEPT,
-            help: "sums over days",
-            example: r#"days="10y""#,
             ..OptionSpec::BLANK
         },
     ],
@@ -197,7 +158,7 @@ struct PostgresSpec {
     connect_timeout: Option<Duration>,
     statement_timeout: Duration,
     window: Window,
-    retention: Vec<(&'static str, Duration)>,
+    retention: Option<Retention>,
 }
 
 #[derive(Debug)]
@@ -225,7 +186,7 @@ fn decode(node: &Node, context: &DecodeContext<'_>, problems: &mut Problems) -> 
         connect_timeout: node.duration("connect-timeout").map(|duration| duration.value),
         statement_timeout: duration("statement-timeout", Duration::from_secs(60)),
         window: Window { past: duration("oldest", 400 * DAY), future: duration("ahead", 2 * DAY) },
-        retention: node.child("retention").map_or_else(Vec::new, |child| decode_retention(child, problems)),
+        retention: node.child(RETENTION.name).map(|child| Retention::decode(child, problems)),
     })
 }
 
@@ -253,34 +214,6 @@ fn decode_tls(node: &Node, context: &DecodeContext<'_>, problems: &mut Problems)
     TlsSpec { ca: file("ca"), cert: file("cert"), key: file("key"), verify }
 }
 
-/// Each coarser sum must be kept at least as long as the finer one it is made of. What is right is still not applied.
-fn decode_retention(node: &Node, problems: &mut Problems) -> Vec<(&'static str, Duration)> {
-    let kept: Vec<_> = ["measurements", "minutes", "hours", "days"]
-        .into_iter()
-        .filter_map(|name| node.duration(name).map(|duration| (name, duration)))
-        .collect();
-    for pair in kept.windows(2) {
-        let [(finer, long), (coarser, short)] = pair else { continue };
-        if short.value < long.value {
-            problems.push(
-                Problem::new(
-                    Code::Conflict,
-                    short.span,
-                    format!("`{coarser}` are kept for less time than `{finer}`"),
-                )
-                .label(format!("expected at least {}", format_duration(long.value)))
-                .related(long.span, format!("`{finer}`")),
-            );
-        }
-    }
-    problems.push(
-        Problem::new(Code::NotApplied, node.name_span, "`retention` is not applied")
-            .label("checked, not applied by this version: nothing is deleted")
-            .help("drop partitions by hand, such as: DROP TABLE monmon_measurement_20260101"),
-    );
-    kept.into_iter().map(|(name, duration)| (name, duration.value)).collect()
-}
-
 impl StageSpec for PostgresSpec {
     fn describe(&self) -> Value {
         let mut value = json!({
@@ -303,8 +236,8 @@ impl StageSpec for PostgresSpec {
                 "ca": shown(&tls.ca), "cert": shown(&tls.cert), "key": shown(&tls.key), "verify": verify,
             });
         }
-        for (name, duration) in &self.retention {
-            value["retention"][name] = json!(format_duration(*duration));
+        if let Some(retention) = &self.retention {
+            value["retention"] = retention.describe();
         }
         value
     }
@@ -324,6 +257,7 @@ impl StageSpec for PostgresSpec {
                 connections: self.connections,
                 statement_timeout: self.statement_timeout,
                 window: self.window,
+                retention: self.retention.clone(),
             };
             Ok(OpenStage::Sink(Box::new(PostgresSink::new(target, settings, context))))
         })

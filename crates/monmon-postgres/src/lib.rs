@@ -7,7 +7,9 @@
 mod audit;
 mod connect;
 mod error;
+mod keeper;
 mod kind;
+mod maintain;
 mod migrate;
 mod partitions;
 mod read;
@@ -25,6 +27,7 @@ mod writer;
 pub use audit::audit;
 pub use error::StoreError;
 pub use kind::SINK;
+pub use maintain::{Going, Maintained, maintain, retention_plan};
 pub use migrate::{Applied, migrate};
 pub use read::Reader;
 pub use status::check_states;

@@ -31,6 +31,8 @@ const MIGRATIONS: &[Migration] = migrations! {
     6 "details" "0006_details.sql"
     7 "batches" "0007_batches.sql"
     8 "receipts" "0008_receipts.sql"
+    9 "rollups" "0009_rollups.sql"
+    11 "retention" "0011_retention.sql"
 };
 
 /// A migration that was applied by this call.

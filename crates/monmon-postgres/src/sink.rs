@@ -5,15 +5,16 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use monmon_stage::{Batch, Gather, Inlet, Sink, StageContext, StageError, TwinLog};
+use monmon_stage::{Batch, Gather, Inlet, Retention, Sink, StageContext, StageError, TwinLog};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
+use crate::keeper::keep;
 use crate::partitions::Window;
 use crate::target::Target;
 use crate::writer::{Shared, Writer};
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) migrate: bool,
     pub(crate) batch: usize,
@@ -21,6 +22,7 @@ pub(crate) struct Settings {
     pub(crate) connections: usize,
     pub(crate) statement_timeout: Duration,
     pub(crate) window: Window,
+    pub(crate) retention: Option<Retention>,
 }
 
 pub(crate) struct PostgresSink {
@@ -53,12 +55,20 @@ impl Sink for PostgresSink {
             writers.spawn(write_all(Writer::new(shared.clone(), number as u64), receiver.clone()));
         }
         drop(receiver);
+        // Ends with the writers.
+        let mut keeper = JoinSet::new();
+        if let Some(retention) = shared.settings.retention.clone() {
+            keeper.spawn(keep(shared.clone(), retention));
+        }
         let gathering = gather(input, sender, &shared);
         tokio::pin!(gathering);
         let mut gathered = false;
         loop {
             tokio::select! {
                 () = &mut gathering, if !gathered => gathered = true,
+                Some(ended) = keeper.join_next() => if let Err(panic) = ended {
+                    return Err(StageError::permanent("the maintenance panicked").caused_by(panic));
+                },
                 ended = writers.join_next() => match ended {
                     None => return Ok(()),
                     Some(Ok(written)) => written?,

@@ -37,6 +37,7 @@ const MIGRATIONS: &[Migration] = migrations! {
     5 "0005_details.sql"
     6 "0006_batches.sql"
     7 "0007_receipts.sql"
+    8 "0008_rollups.sql"
 };
 
 /// When a commit is on the disk.
@@ -114,7 +115,10 @@ fn check_is_file(path: &Path) -> Result<(), StoreError> {
 }
 
 /// Waits, on this thread, where others are at opening the same file.
-fn open_current(path: &Path, synchronous: Synchronous) -> Result<(Connection, Vec<String>), StoreError> {
+pub(crate) fn open_current(
+    path: &Path,
+    synchronous: Synchronous,
+) -> Result<(Connection, Vec<String>), StoreError> {
     check_is_file(path)?;
     let begun = Instant::now();
     let mut applied = Vec::new();

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use monmon_stage::{
-    DecodeContext, FROM, FROM_STORE, OpenFuture, OpenStage, Replay, ReplaySettings, STAGE_NAME, Section,
-    StageContext, StageError, StageKind, StageSpec, decode_selection,
+    DecodeContext, FROM, FROM_STORE, OpenFuture, OpenStage, RETENTION, Replay, ReplaySettings, Retention,
+    STAGE_NAME, Section, StageContext, StageError, StageKind, StageSpec, decode_selection,
 };
 use monmon_syntax::{Late, Node, NodeSpec, OptionSpec, Problems, ValueKind, format_duration};
 use serde_json::{Value, json};
@@ -57,6 +57,7 @@ static NODE: NodeSpec = NodeSpec {
             ..OptionSpec::BLANK
         },
     ],
+    children: &[&RETENTION],
     ..NodeSpec::BLANK
 };
 
@@ -130,7 +131,7 @@ struct SqliteSpec {
     settings: Settings,
 }
 
-fn decode(node: &Node, context: &DecodeContext<'_>, _problems: &mut Problems) -> Box<dyn StageSpec> {
+fn decode(node: &Node, context: &DecodeContext<'_>, problems: &mut Problems) -> Box<dyn StageSpec> {
     let path = node.late("path").unwrap_or_else(|| Late::literal("", node.name_span));
     let batch = node.integer("batch").and_then(|number| usize::try_from(number.value).ok());
     let normal = node.one_of("synchronous").is_some_and(|word| word.value == "normal");
@@ -141,19 +142,24 @@ fn decode(node: &Node, context: &DecodeContext<'_>, _problems: &mut Problems) ->
             batch: batch.unwrap_or(1000),
             linger: node.duration("linger").map_or(Duration::from_millis(50), |linger| linger.value),
             synchronous: if normal { Synchronous::Normal } else { Synchronous::Full },
+            retention: node.child(RETENTION.name).map(|child| Retention::decode(child, problems)),
         },
     })
 }
 
 impl StageSpec for SqliteSpec {
     fn describe(&self) -> Value {
-        let Settings { batch, linger, synchronous } = &self.settings;
-        json!({
+        let Settings { batch, linger, synchronous, retention } = &self.settings;
+        let mut value = json!({
             "path": format!("{:?}", self.path),
             "batch": batch,
             "linger": format_duration(*linger),
             "synchronous": format!("{synchronous:?}").to_lowercase(),
-        })
+        });
+        if let Some(retention) = retention {
+            value["retention"] = retention.describe();
+        }
+        value
     }
 
     fn open(&self, context: StageContext) -> OpenFuture<'_> {

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use monmon_stage::{Backoff, Batch, Gather, Inlet, Sink, StageContext, StageError, TwinLog};
-use tokio::task::JoinError;
+use monmon_stage::{Backoff, Batch, Gather, Inlet, Retention, Sink, StageContext, StageError, TwinLog};
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::database::Synchronous;
 use crate::error::{StoreError, StoreErrorKind};
+use crate::keeper::keep;
 use crate::store::{Record, Store, Tally};
 
 #[derive(Clone, Debug)]
@@ -19,6 +20,7 @@ pub(crate) struct Settings {
     pub(crate) batch: usize,
     pub(crate) linger: Duration,
     pub(crate) synchronous: Synchronous,
+    pub(crate) retention: Option<Retention>,
 }
 
 /// What the state of health has for a database that takes nothing.
@@ -107,6 +109,16 @@ impl Sink for SqliteSink {
     async fn run(self: Box<Self>, input: Inlet) -> Result<(), StageError> {
         let mut sink = *self;
         let mut input = Gather::new(input, sink.settings.batch, sink.settings.linger);
+        // Ends with the sink; a step that is under way is a transaction, whole or not at all.
+        let mut keeper = JoinSet::new();
+        if let Some(retention) = sink.settings.retention.clone() {
+            keeper.spawn(keep(
+                sink.store.path().to_owned(),
+                retention,
+                sink.context.stage.to_string(),
+                sink.context.clock.clone(),
+            ));
+        }
         while let Some(batch) = input.next().await {
             sink.context.counters.add_received(batch.len() as u64);
             sink = sink.store(batch).await?;

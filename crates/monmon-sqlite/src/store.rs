@@ -1,6 +1,6 @@
 //! The writer: a batch is one transaction.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use monmon_model::{Event, RejectedReason, batch_id};
@@ -67,6 +67,10 @@ impl Store {
     pub(crate) fn open(path: PathBuf, synchronous: Synchronous) -> Result<Store, StoreError> {
         let open = Some(Database::open(&path, synchronous)?);
         Ok(Store { path, synchronous, open, remembered: Remembered::default() })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Stores all of the batch, or nothing. It is on the disk when this returns, under the file's path.

@@ -17,6 +17,7 @@ pub mod matching;
 mod memory;
 mod page;
 mod replay;
+mod retention;
 mod slices;
 mod state;
 mod twins;
@@ -39,6 +40,7 @@ pub use page::{Page, PageBudget, PageHold};
 pub use replay::{
     FROM_STORE, Page as StoredPage, Replay, ReplaySettings, StoreReader, decode_selection, parse_instant,
 };
+pub use retention::{Kept, LabelKept, Level, RETENTION, Retention};
 pub use slices::{Slice, Slices};
 pub use state::{PartitionState, Partitions, StageState};
 pub use twins::{StoredTwin, TwinLog, Twins};

@@ -14,7 +14,7 @@ use crate::quantity::{
 };
 use crate::report::is_hidden;
 use crate::span::Span;
-use crate::table::ValueKind;
+use crate::table::{FOREVER, ValueKind};
 use crate::value::Value;
 
 const NAME_CHARS_MAX: usize = 200;
@@ -77,6 +77,8 @@ impl Written<'_> {
             ValueKind::Text => Ok(self.literal(text, false)),
             ValueKind::Secret => Ok(self.literal(text, true)),
             ValueKind::Duration { min, max } => self.duration(text, min, max, kind),
+            ValueKind::Kept { .. } if text == FOREVER => Ok(Value::Duration(Duration::MAX)),
+            ValueKind::Kept { min, max } => self.duration(text, min, max, kind),
             ValueKind::Size { min, max } => self.size(text, min, max, kind),
             ValueKind::Ranges { min, max } => self.ranges(text, min, max, kind),
             ValueKind::Below => parse_below(text)
@@ -258,8 +260,10 @@ impl Written<'_> {
             KdlValue::Null => "#null",
         };
         let number = matches!(self.value, KdlValue::Integer(_) | KdlValue::Float(_));
-        let needs_unit =
-            matches!(kind, ValueKind::Duration { .. } | ValueKind::Size { .. } | ValueKind::Below) && number;
+        let needs_unit = matches!(
+            kind,
+            ValueKind::Duration { .. } | ValueKind::Kept { .. } | ValueKind::Size { .. } | ValueKind::Below
+        ) && number;
         let (code, message) = match needs_unit {
             true => (Code::MissingUnit, format!("`{}` needs a unit", self.name)),
             false => (Code::WrongType, format!("`{}` does not take {given}", self.name)),
@@ -283,6 +287,7 @@ impl Written<'_> {
                 number.to_string()
             }
             (ValueKind::Duration { .. }, KdlValue::Integer(number)) => format!("\"{number}s\""),
+            (ValueKind::Kept { .. }, KdlValue::Integer(number)) => format!("\"{number}d\""),
             (ValueKind::Duration { .. }, KdlValue::Float(number)) => {
                 format!("\"{}\"", parse_duration(&format!("{number}s")).err()?.mend?)
             }

@@ -38,5 +38,5 @@ pub use quantity::{
 pub use read::read;
 pub use report::{Report, printable};
 pub use span::{FileId, SourceFile, SourceMap, Span, Spanned};
-pub use table::{ArgSpec, NodeSpec, Occurs, OptionSpec, ValueKind};
+pub use table::{ArgSpec, FOREVER, NodeSpec, Occurs, OptionSpec, ValueKind};
 pub use value::Value;

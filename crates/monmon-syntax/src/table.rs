@@ -7,6 +7,9 @@ use crate::decode::decode_default;
 use crate::quantity::{format_duration, format_size};
 use crate::span::{FileId, Span};
 
+/// What a [`ValueKind::Kept`] is called that has no end.
+pub const FOREVER: &str = "forever";
+
 /// How often a child may be there.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub enum Occurs {
@@ -108,6 +111,11 @@ pub enum ValueKind {
         min: Duration,
         max: Duration,
     },
+    /// A duration, or `forever`, which reads as [`Duration::MAX`].
+    Kept {
+        min: Duration,
+        max: Duration,
+    },
     /// Bytes.
     Size {
         min: u64,
@@ -160,6 +168,10 @@ impl ValueKind {
                     format_duration(max),
                     format_duration(example)
                 )
+            }
+            ValueKind::Kept { min, max } => {
+                let duration = ValueKind::Duration { min, max }.expected();
+                format!("{duration}, or \"{FOREVER}\"")
             }
             ValueKind::Size { min, max } => {
                 let example = [16 << 20, 64 << 10, 1 << 30, 1 << 10]
@@ -303,6 +315,10 @@ mod tests {
         check(
             ValueKind::Duration { min: Duration::from_millis(1), max: second / 2 },
             "a duration from 1ms to 500ms such as \"500ms\"",
+        );
+        check(
+            ValueKind::Kept { min: second, max: second * 60 },
+            "a duration from 1s to 1m such as \"30s\", or \"forever\"",
         );
         check(ValueKind::Size { min: 1, max: 4096 }, "a size from 1B to 4KiB such as \"1KiB\"");
         check(ValueKind::Integer { min: 1, max: i64::MAX }, "a whole number of at least 1");

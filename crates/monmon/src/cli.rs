@@ -11,7 +11,7 @@ use crate::audit::{self, AuditArgs};
 use crate::plugin::{self, PluginCommand};
 use crate::probe::{self, ProbeArgs};
 use crate::sla::{self, ReportArgs};
-use crate::{Exit, db, export, metrics, plugins, run, status, validate};
+use crate::{Exit, db, export, maintain, metrics, plugins, run, status, validate};
 
 /// Checks websites on a schedule and keeps every measurement.
 ///
@@ -137,6 +137,22 @@ enum DbCommand {
     /// Make or update the tables; safe to run again, and by several at once
     #[command(after_help = Exit::HELP)]
     Migrate(StoreArgs),
+    /// Sum measurements up by minute, hour and day, and let go of what is no longer kept; for cron, beside sinks or without
+    #[command(after_help = Exit::HELP)]
+    Maintain(MaintainArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MaintainArgs {
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    /// How long what is kept, as measurements=30d,minutes=90d,hours=5y,days=forever,keep-failures=1y; for the checks with
+    /// a label as team=docs,measurements=7d. Nothing goes that is not named here
+    #[arg(long, value_name = "WHAT=HOW-LONG,...")]
+    pub(crate) retention: Vec<String>,
+    /// Tell what would go, and change nothing
+    #[arg(long, requires = "retention")]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Args)]
@@ -203,6 +219,7 @@ impl Cli {
             Command::Probe(args) => probe::probe(&args).await,
             Command::Validate(args) => validate::validate(&args),
             Command::Db(DbCommand::Migrate(args)) => db::migrate(&args).await,
+            Command::Db(DbCommand::Maintain(args)) => maintain::maintain(&args).await,
             Command::Status(args) => status::status(&args).await,
             Command::Report(args) => sla::report(&args).await,
             Command::Audit(args) => audit::audit(&args).await,

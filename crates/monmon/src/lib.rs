@@ -10,6 +10,7 @@ mod exit;
 mod export;
 mod front;
 mod logs;
+mod maintain;
 mod metrics;
 mod plugin;
 mod plugins;

@@ -5,6 +5,8 @@ mod support;
 
 mod batches;
 mod faults;
+mod retention;
+mod rollups;
 mod schema;
 mod stored;
 mod tls;

@@ -1,0 +1,437 @@
+//! Rollups and retention in a SQLite file: the same numbers as in PostgreSQL, in steps that each hold the file for a
+//! moment only. It has no partitions: measurements go by slices, when their day was rolled up and held against them.
+
+use std::path::Path;
+
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use monmon_model::Labels;
+use monmon_stage::{Level, Retention};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+
+use crate::database::Synchronous;
+use crate::database::open_current;
+use crate::error::StoreError;
+use crate::rollup::{DAY, HOUR, MINUTE, floor, gather, merge, merge_check_day, put, start_of, stored, time};
+use crate::rows::instant;
+
+/// Rows that one transaction deletes.
+const SLICE: u32 = 2_000;
+/// Steps of one run: two years of hours.
+const STEPS_MAX: usize = 20_000;
+/// What is stored later than this after its slot is marked by the trigger in sql/sqlite/0008_rollups.sql.
+const UNTIL: &str = "SELECT strftime('%Y-%m-%dT%H:%M:00.000000Z', 'now', '-5 minutes')";
+
+/// What one run has done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Maintained {
+    /// Everything before this instant is in the rollups.
+    pub rolled_until: Option<Timestamp>,
+    /// Minutes that were made or made again.
+    pub minutes: u64,
+    /// Hours that were made again because measurements of them came late.
+    pub late_hours: u64,
+    pub measurements_deleted: u64,
+    /// Minutes, hours and days that are no longer kept.
+    pub rollups_deleted: u64,
+    /// Days whose measurements could not go now.
+    pub left: Vec<String>,
+}
+
+/// What would be deleted: a table and how many of its rows.
+pub type Going = (&'static str, u64);
+
+/// Rolls up what can be, and deletes what `retention` no longer keeps. Works beside a sink.
+pub fn maintain(
+    path: &Path,
+    retention: Option<&Retention>,
+    now: Timestamp,
+) -> Result<Maintained, StoreError> {
+    let (mut connection, _) = open_current(path, Synchronous::Normal)?;
+    let mut done = Maintained::default();
+    let run = |connection: &mut Connection, done: &mut Maintained| {
+        roll_up(connection, done)?;
+        match retention {
+            Some(retention) => let_go(connection, retention, now, done),
+            None => Ok(()),
+        }
+    };
+    run(&mut connection, &mut done).map_err(|error| StoreError::sort(error, path))?;
+    Ok(done)
+}
+
+/// What `retention` would delete at `now`. Changes nothing.
+pub fn retention_plan(path: &Path, retention: &Retention, now: Timestamp) -> Result<Vec<Going>, StoreError> {
+    let connection = crate::database::open_to_read(path)?;
+    let count = || -> rusqlite::Result<Vec<Going>> {
+        let mut going = Vec::new();
+        for (table, level) in TABLES {
+            let mut rows = 0;
+            for cut in cuts(&connection, retention, level, now)? {
+                let sql = format!("SELECT count(*) FROM {table} WHERE {}", cut.condition());
+                rows += connection
+                    .query_row(&sql, params![cut.before], |row| row.get::<_, i64>(0))?
+                    .unsigned_abs();
+            }
+            going.push((table, rows));
+        }
+        Ok(going)
+    };
+    count().map_err(|error| StoreError::sort(error, path))
+}
+
+/// Days from `from` up to, not including, `to` whose rollups are not what their measurements come to: none when all is
+/// well. Days of which measurements have gone, and hours that have just come late, can't be told.
+pub fn rollup_faults(path: &Path, from: Timestamp, to: Timestamp) -> Result<Vec<String>, StoreError> {
+    let connection = crate::database::open_to_read(path)?;
+    let faults = || -> rusqlite::Result<Vec<String>> {
+        let state = State::read(&connection)?;
+        let mut faults = Vec::new();
+        let mut day = start_of(from, DAY);
+        while day < to && state.rolled_until.is_some_and(|until| day < until) {
+            if !is_sealed(&connection, day)? && !has_late(&connection, day, day + DAY)? {
+                faults.extend(day_faults(&connection, &state, day)?);
+            }
+            day += DAY;
+        }
+        Ok(faults)
+    };
+    faults().map_err(|error| StoreError::sort(error, path))
+}
+
+const TABLES: [(&str, Level); 6] = [
+    ("monmon_measurement", Level::Measurements),
+    ("monmon_rollup_minute", Level::Minutes),
+    ("monmon_rollup_hour", Level::Hours),
+    ("monmon_rollup_check_hour", Level::Hours),
+    ("monmon_rollup_day", Level::Days),
+    ("monmon_rollup_check_day", Level::Days),
+];
+
+struct State {
+    rolled_until: Option<Timestamp>,
+    minutes_from: Option<Timestamp>,
+    hours_from: Option<Timestamp>,
+}
+
+impl State {
+    fn read(connection: &Connection) -> rusqlite::Result<State> {
+        let sql = "SELECT rolled_until, minutes_from, hours_from FROM monmon_rollup_state";
+        connection.query_row(sql, [], |row| {
+            let parsed = |column| {
+                Ok::<_, rusqlite::Error>(
+                    row.get::<_, Option<String>>(column)?.and_then(|text| text.parse().ok()),
+                )
+            };
+            Ok(State { rolled_until: parsed(0)?, minutes_from: parsed(1)?, hours_from: parsed(2)? })
+        })
+    }
+
+    fn kept_from(&self, width: SignedDuration) -> Option<Timestamp> {
+        if width == MINUTE {
+            self.minutes_from
+        } else if width == HOUR {
+            self.hours_from
+        } else {
+            None
+        }
+    }
+}
+
+fn roll_up(connection: &mut Connection, done: &mut Maintained) -> rusqlite::Result<()> {
+    for _ in 0..STEPS_MAX {
+        // Whoever writes is done before this begins, so all but what will be marked as late can be seen.
+        let step = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let more = roll_up_hour(&step, done)?;
+        step.commit()?;
+        if !more {
+            break;
+        }
+    }
+    done.rolled_until = State::read(connection)?.rolled_until;
+    Ok(())
+}
+
+/// One hour: a late one, else the next. Whether there was one.
+fn roll_up_hour(step: &Transaction<'_>, done: &mut Maintained) -> rusqlite::Result<bool> {
+    let until: Timestamp = step.query_row(UNTIL, [], |row| time(row, 0))?;
+    let state = State::read(step)?;
+    if let Some(rolled) = state.rolled_until {
+        let late = "SELECT hour FROM monmon_rollup_late WHERE hour < ?1 ORDER BY hour LIMIT 1";
+        if let Some(hour) = step.query_row(late, params![instant(rolled)], |row| time(row, 0)).optional()? {
+            step.execute("DELETE FROM monmon_rollup_late WHERE hour = ?1", params![instant(hour)])?;
+            let day = start_of(hour, DAY);
+            let sealed = is_sealed(step, day)?;
+            // Its other hours have gone, so the day is made of all of them again.
+            let whole_day = !sealed && state.hours_from.is_some_and(|from| day < from);
+            let first = if whole_day { day } else { hour };
+            let mut hour = first;
+            while hour < rolled && hour < first + if whole_day { DAY } else { HOUR } {
+                done.minutes += range(step, hour, rolled.min(hour + HOUR), sealed)?;
+                hour += HOUR;
+            }
+            put_day(step, day, sealed)?;
+            done.late_hours += 1;
+            return Ok(true);
+        }
+    }
+    let next = "SELECT scheduled_at FROM monmon_measurement WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT 1";
+    let since = state.rolled_until.map(floor).unwrap_or_default();
+    let found = step.query_row(next, params![since, floor(until)], |row| time(row, 0)).optional()?;
+    let Some(found) = found else {
+        if state.rolled_until.is_some_and(|rolled| rolled < until) {
+            set_rolled_until(step, until)?;
+            step.execute("DELETE FROM monmon_rollup_late WHERE hour >= ?1", params![instant(until)])?;
+        }
+        return Ok(false);
+    };
+    let hour = start_of(found, HOUR);
+    let from = state.rolled_until.map_or(hour, |rolled| rolled.max(hour));
+    let to = until.min(hour + HOUR);
+    step.execute(
+        "DELETE FROM monmon_rollup_late WHERE hour >= ?1 AND hour < ?2",
+        params![instant(from), instant(to)],
+    )?;
+    let day = start_of(from, DAY);
+    let sealed = is_sealed(step, day)?;
+    done.minutes += range(step, from, to, sealed)?;
+    put_day(step, day, sealed)?;
+    set_rolled_until(step, to)?;
+    Ok(true)
+}
+
+/// A part of one hour: its minutes from measurements, the hour from its minutes.
+fn range(step: &Transaction<'_>, from: Timestamp, to: Timestamp, sealed: bool) -> rusqlite::Result<u64> {
+    let hour = start_of(from, HOUR);
+    let made = put(step, "monmon_rollup_minute", &gather(step, from, to, MINUTE)?.probers, sealed)?;
+    put(step, "monmon_rollup_hour", &merge(step, "monmon_rollup_minute", hour, to, HOUR)?, sealed)?;
+    put(step, "monmon_rollup_check_hour", &gather(step, hour, to, HOUR)?.checks, sealed)?;
+    Ok(made)
+}
+
+fn put_day(step: &Transaction<'_>, day: Timestamp, sealed: bool) -> rusqlite::Result<()> {
+    put(step, "monmon_rollup_day", &merge(step, "monmon_rollup_hour", day, day + DAY, DAY)?, sealed)?;
+    put(step, "monmon_rollup_check_day", &merge_check_day(step, day)?, sealed)?;
+    Ok(())
+}
+
+fn set_rolled_until(step: &Transaction<'_>, until: Timestamp) -> rusqlite::Result<()> {
+    let sql = "UPDATE monmon_rollup_state SET rolled_until = ?1, changed_at = strftime('%Y-%m-%dT%H:%M:%f000Z', 'now')";
+    step.execute(sql, params![instant(until)])?;
+    Ok(())
+}
+
+fn day_name(day: Timestamp) -> String {
+    TimeZone::UTC.to_datetime(day).date().to_string()
+}
+
+fn is_sealed(connection: &Connection, day: Timestamp) -> rusqlite::Result<bool> {
+    let sql = "SELECT 1 FROM monmon_rollup_checked WHERE day = ?1 AND sealed_at IS NOT NULL";
+    Ok(connection.query_row(sql, params![day_name(day)], |_| Ok(())).optional()?.is_some())
+}
+
+fn has_late(connection: &Connection, from: Timestamp, to: Timestamp) -> rusqlite::Result<bool> {
+    let sql = "SELECT 1 FROM monmon_rollup_late WHERE hour >= ?1 AND hour < ?2 LIMIT 1";
+    Ok(connection.query_row(sql, params![instant(from), instant(to)], |_| Ok(())).optional()?.is_some())
+}
+
+/// Where a day's rollups are not what its measurements come to.
+fn day_faults(connection: &Connection, state: &State, day: Timestamp) -> rusqlite::Result<Vec<String>> {
+    let end = state.rolled_until.map_or(day, |until| until.min(day + DAY));
+    let mut faults = Vec::new();
+    for (width, table, check_table) in [
+        (MINUTE, "monmon_rollup_minute", None),
+        (HOUR, "monmon_rollup_hour", Some("monmon_rollup_check_hour")),
+        (DAY, "monmon_rollup_day", Some("monmon_rollup_check_day")),
+    ] {
+        if state.kept_from(width).is_some_and(|from| day < from) {
+            continue;
+        }
+        let gathered = gather(connection, day, end, width)?;
+        if stored(connection, table, day, end)? != gathered.probers {
+            faults.push(format!("{table} of {}", day_name(day)));
+        }
+        if let Some(table) = check_table
+            && stored(connection, table, day, end)? != gathered.checks
+        {
+            faults.push(format!("{table} of {}", day_name(day)));
+        }
+    }
+    Ok(faults)
+}
+
+fn day_count(connection: &Connection, day: Timestamp) -> rusqlite::Result<i64> {
+    let sql = "SELECT count(*) FROM monmon_measurement WHERE id >= ?1 AND id < ?2";
+    connection.query_row(sql, params![floor(day), floor(day + DAY)], |row| row.get(0))
+}
+
+/// The rows of one check that are no longer kept: those before an id.
+struct Cut {
+    /// `None`: those of checks that have no row of their own any more.
+    check_id: Option<String>,
+    only_up: bool,
+    before: String,
+}
+
+impl Cut {
+    fn condition(&self) -> String {
+        let check = match &self.check_id {
+            // A UUID as this program has written it.
+            Some(id) => format!("check_id = '{}'", id.replace('\'', "''")),
+            None => "check_id NOT IN (SELECT id FROM monmon_check)".to_owned(),
+        };
+        let only_up = if self.only_up { " AND outcome = 'up'" } else { "" };
+        format!("{check} AND id < ?1{only_up}")
+    }
+}
+
+/// By whole days, as PostgreSQL's partitions go.
+fn cuts(
+    connection: &Connection,
+    retention: &Retention,
+    level: Level,
+    now: Timestamp,
+) -> rusqlite::Result<Vec<Cut>> {
+    let mut statement = connection.prepare("SELECT id, labels FROM monmon_check ORDER BY id")?;
+    let checks =
+        statement.query_map([], |row| Ok((Some(row.get::<_, String>(0)?), row.get::<_, String>(1)?)))?;
+    let mut cuts = Vec::new();
+    for check in checks.chain([Ok((None, "{}".to_owned()))]) {
+        let (check_id, labels) = check?;
+        let labels: Labels = serde_json::from_str(&labels).unwrap_or_default();
+        let cut = |level| {
+            let kept = SignedDuration::try_from(retention.of(level, &labels)?).ok()?;
+            Some(floor(start_of(now.checked_sub(kept).ok()?, DAY)))
+        };
+        let Some(before) = cut(level) else { continue };
+        let failures = retention.of(Level::KeepFailures, &labels).filter(|_| level == Level::Measurements);
+        let only_up = failures.is_some();
+        if let Some(earlier) = failures.and_then(|_| cut(Level::KeepFailures)) {
+            let before = earlier.min(before.clone());
+            cuts.push(Cut { check_id: check_id.clone(), only_up: false, before });
+        }
+        cuts.push(Cut { check_id, only_up, before });
+    }
+    Ok(cuts)
+}
+
+fn let_go(
+    connection: &mut Connection,
+    retention: &Retention,
+    now: Timestamp,
+    done: &mut Maintained,
+) -> rusqlite::Result<()> {
+    for (table, level) in TABLES {
+        let mut cuts = cuts(connection, retention, level, now)?;
+        let Some(latest) = cuts.iter().map(|cut| cut.before.clone()).max() else { continue };
+        if level == Level::Measurements
+            && let Some(open) = seal_days(connection, &latest, done)?
+        {
+            cuts.iter_mut().for_each(|cut| cut.before = cut.before.clone().min(open.clone()));
+        }
+        for cut in &cuts {
+            let deleted = delete(connection, table, cut)?;
+            match level {
+                Level::Measurements => done.measurements_deleted += deleted,
+                _ => done.rollups_deleted += deleted,
+            }
+        }
+        if level == Level::Measurements
+            && let Some(earliest) = cuts.iter().map(|cut| &cut.before).min()
+        {
+            // They are of no check: what is recorded of how measurements came in goes with the last of them.
+            connection.execute("DELETE FROM monmon_batch WHERE id < ?1", params![earliest])?;
+        }
+        let column = match level {
+            Level::Minutes => "minutes_from",
+            Level::Hours => "hours_from",
+            _ => continue,
+        };
+        let sql = format!("UPDATE monmon_rollup_state SET {column} = max({column}, ?1)");
+        connection.execute(&sql, params![instant_of(&latest)])?;
+    }
+    Ok(())
+}
+
+/// Days with measurements before an id, oldest first: each is held against its rollups and sealed. The lowest id of the
+/// first that can't be.
+fn seal_days(
+    connection: &mut Connection,
+    before: &str,
+    done: &mut Maintained,
+) -> rusqlite::Result<Option<String>> {
+    let mut since = String::new();
+    let next = "SELECT scheduled_at FROM monmon_measurement WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT 1";
+    while let Some(found) =
+        connection.query_row(next, params![since, before], |row| time(row, 0)).optional()?
+    {
+        let day = start_of(found, DAY);
+        since = floor(day + DAY);
+        let mut sealed = is_sealed(connection, day)? || seal(connection, day)?;
+        if !sealed {
+            tracing::warn!(day = day_name(day), "rollups differ from their measurements; making them again");
+            mark(connection, day)?;
+            roll_up(connection, done)?;
+            sealed = seal(connection, day)?;
+        }
+        if !sealed {
+            done.left.push(day_name(day));
+            return Ok(Some(floor(day)));
+        }
+    }
+    Ok(None)
+}
+
+/// Counted under the same lock that the check is made under, so nothing comes in between.
+fn seal(connection: &mut Connection, day: Timestamp) -> rusqlite::Result<bool> {
+    let step = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let state = State::read(&step)?;
+    let whole = state.rolled_until.is_some_and(|until| until >= day + DAY);
+    if !whole || has_late(&step, day, day + DAY)? || !day_faults(&step, &state, day)?.is_empty() {
+        return Ok(false);
+    }
+    step.execute(
+        "INSERT INTO monmon_rollup_checked (id, day, measurements, checked_at, sealed_at)
+         VALUES (?1, ?2, ?3, strftime('%Y-%m-%dT%H:%M:%f000Z', 'now'), strftime('%Y-%m-%dT%H:%M:%f000Z', 'now'))
+         ON CONFLICT (id) DO UPDATE SET measurements = excluded.measurements, sealed_at = excluded.sealed_at",
+        params![floor(day), day_name(day), day_count(&step, day)?],
+    )?;
+    step.commit()?;
+    Ok(true)
+}
+
+/// Marks all hours of a day to be made again.
+fn mark(connection: &Connection, day: Timestamp) -> rusqlite::Result<()> {
+    let mut hour = day;
+    while hour < day + DAY {
+        let sql = "INSERT OR IGNORE INTO monmon_rollup_late (id, hour) VALUES (?1, ?2)";
+        connection.execute(sql, params![floor(hour), instant(hour)])?;
+        hour += HOUR;
+    }
+    Ok(())
+}
+
+fn delete(connection: &mut Connection, table: &str, cut: &Cut) -> rusqlite::Result<u64> {
+    let slice = format!("SELECT id FROM {table} WHERE {} LIMIT {SLICE}", cut.condition());
+    let mut sum = 0;
+    loop {
+        let step = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        if table == "monmon_measurement" {
+            let matches = format!("DELETE FROM monmon_match WHERE measurement_id IN ({slice})");
+            step.execute(&matches, params![cut.before])?;
+        }
+        let deleted =
+            step.execute(&format!("DELETE FROM {table} WHERE id IN ({slice})"), params![cut.before])?;
+        step.commit()?;
+        sum += deleted as u64;
+        if deleted == 0 {
+            return Ok(sum);
+        }
+    }
+}
+
+/// The instant of an id that [`floor`] has made.
+fn instant_of(id: &str) -> String {
+    let hex: String = id.chars().filter(|digit| *digit != '-').take(12).collect();
+    let millis = i64::from_str_radix(&hex, 16).unwrap_or(0);
+    instant(Timestamp::from_millisecond(millis).unwrap_or_default())
+}

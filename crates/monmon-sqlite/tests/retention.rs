@@ -1,0 +1,184 @@
+//! Rollups are what their measurements come to, and measurements go when they are rolled up.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use jiff::{SignedDuration, Timestamp};
+use monmon_model::{Measurement, Outcome, measurement_id};
+use monmon_sqlite::{Maintained, maintain, retention_plan, rollup_faults};
+use monmon_stage::Retention;
+use monmon_testkit::stages::measurement;
+use support::Rig;
+
+const FIRST: &str = "2026-11-20T00:00:00Z";
+
+fn at(text: &str) -> Timestamp {
+    text.parse().expect("a time")
+}
+
+fn retention(texts: &[&str]) -> Retention {
+    let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
+    Retention::parse(&texts).expect("a retention")
+}
+
+/// A check every ten minutes over `days`: in ten slots one is down and one unknown, and every 36th has a second attempt.
+fn days(name: &str, days: u64) -> Vec<Measurement> {
+    let mut rows = Vec::new();
+    for slot in 0..days * 144 {
+        let tries = if slot % 36 == 0 { 2 } else { 1 };
+        for attempt in 1..=tries {
+            let mut row = measurement(name, slot * 2 + u64::from(attempt));
+            row.scheduled_at =
+                at(FIRST) + SignedDuration::from_mins(10 * i64::try_from(slot).expect("small"));
+            row.attempt = attempt;
+            row.id = measurement_id(row.prober.id, row.check.id, row.scheduled_at, attempt);
+            let check = Arc::make_mut(&mut row.check);
+            check.interval_us = 600_000_000;
+            check.labels.insert("team".to_owned(), name.to_owned());
+            match slot % 10 {
+                0 if attempt < tries || tries == 1 => row.outcome = Outcome::Down,
+                1 => row.outcome = Outcome::Unknown,
+                _ => {
+                    row.outcome = Outcome::Up;
+                    (row.error, row.reason) = (None, None);
+                    row.timings.total_us = 1_000 + slot * 37 % 5_000;
+                    row.timings.wait_us = Some(1_000 + slot * 37 % 5_000);
+                }
+            }
+            rows.push(row);
+        }
+    }
+    rows
+}
+
+async fn store(rig: &Rig, rows: Vec<Measurement>) {
+    static TOKENS: AtomicU64 = AtomicU64::new(1);
+    let envelope = |row: &Measurement| rig.envelope(TOKENS.fetch_add(1, Ordering::Relaxed), row.clone());
+    let batches = rows.chunks(500).map(|rows| rows.iter().map(envelope).collect());
+    rig.store(batches.collect()).await.ended.expect("stored");
+}
+
+fn faults(rig: &Rig) -> Vec<String> {
+    rollup_faults(&rig.path(), at("2026-11-19T00:00:00Z"), at("2026-11-30T00:00:00Z")).expect("checked")
+}
+
+fn run(rig: &Rig, texts: &[&str], now: &str) -> Maintained {
+    let done = maintain(&rig.path(), Some(&retention(texts)), at(now)).expect("maintained");
+    assert!(done.left.is_empty(), "{done:?}");
+    done
+}
+
+fn uptime(rig: &Rig) -> Vec<(String, i64, i64, i64, Option<f64>)> {
+    let sql =
+        "SELECT name || ' ' || day, slots_due, slots_known, measurements_down, uptime FROM monmon_uptime_day
+               WHERE day < '2026-11-23' ORDER BY 1";
+    let connection = rig.read();
+    let mut statement = connection.prepare(sql).expect("the view");
+    let rows =
+        statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)));
+    rows.expect("the view").collect::<Result<_, _>>().expect("rows")
+}
+
+#[tokio::test]
+async fn rollups_are_what_the_measurements_come_to() {
+    let rig = Rig::new();
+    store(&rig, days("docs", 3)).await;
+    let before = uptime(&rig);
+    let done = maintain(&rig.path(), None, at("2026-11-24T00:00:00Z")).expect("maintained");
+    assert!(done.rolled_until.is_some_and(|until| until > at("2026-11-25T00:00:00Z")), "{done:?}");
+    assert_eq!((faults(&rig), uptime(&rig)), (Vec::new(), before));
+    let counts = ["minute", "hour", "check_hour", "day", "check_day"]
+        .map(|table| rig.count(&format!("monmon_rollup_{table}")));
+    assert_eq!(counts, [432, 72, 72, 3, 3]);
+    let (sums, histogram): (String, String) = rig
+        .read()
+        .query_row(
+            "SELECT measurements || ' ' || up || ' ' || down || ' ' || unknown || ' ' || slots_known || ' ' || slots_due
+                    || ' ' || timed || ' ' || total_min_us || ' ' || total_max_us, histogram
+             FROM monmon_rollup_day ORDER BY id LIMIT 1",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
+        .expect("a day");
+    // 144 slots, 4 of them with a second attempt: 15 would be down, but one of them was up the second time. Timed are
+    // those that are up, of slots with two attempts both.
+    assert!(sums.starts_with("148 115 14 15 129 144 118 1000 "), "{sums}");
+    assert!(histogram.starts_with('['), "{histogram}");
+
+    // Late ones: a check that was not there.
+    store(&rig, days("late", 1)).await;
+    assert_eq!(rig.count("monmon_rollup_late"), 24);
+    let done = maintain(&rig.path(), None, at("2026-11-24T00:00:00Z")).expect("maintained");
+    assert_eq!((done.late_hours, rig.count("monmon_rollup_late")), (24, 0));
+    assert_eq!(faults(&rig), [""; 0]);
+    rig.read().execute("UPDATE monmon_rollup_hour SET down = down + 1 WHERE id = (SELECT min(id) FROM monmon_rollup_hour)", []).expect("spoilt");
+    assert_eq!(faults(&rig), ["monmon_rollup_hour of 2026-11-20"]);
+}
+
+#[tokio::test]
+async fn measurements_go_by_label_and_outcome_and_uptime_stays() {
+    let rig = Rig::new();
+    store(&rig, [days("docs", 3), days("shop", 3)].concat()).await;
+    maintain(&rig.path(), None, at("2026-11-24T00:00:00Z")).expect("maintained");
+    let before = uptime(&rig);
+    assert_eq!(before.len(), 6);
+    let policy = ["measurements=1d,keep-failures=1y", "team=shop,measurements=2d"];
+    let planned =
+        retention_plan(&rig.path(), &retention(&policy), at("2026-11-22T12:00:00Z")).expect("a plan");
+    let all = rig.count("monmon_measurement");
+    let done = run(&rig, &policy, "2026-11-22T12:00:00Z");
+    assert_eq!(planned[0], ("monmon_measurement", done.measurements_deleted));
+    assert_eq!(
+        rig.count("monmon_measurement"),
+        all - i64::try_from(done.measurements_deleted).expect("small")
+    );
+    let left = |condition: &str| {
+        rig.count(&format!(
+            "monmon_measurement AS m JOIN monmon_check AS c ON c.id = m.check_id WHERE m.scheduled_at < '2026-11-21' AND {condition}"
+        ))
+    };
+    assert_eq!((left("name = 'docs' AND outcome = 'up'"), left("name = 'shop'")), (0, 148));
+    assert!(left("name = 'docs' AND outcome <> 'up'") > 20);
+    assert_eq!(uptime(&rig), before);
+    run(&rig, &policy, "2028-11-22T12:00:00Z");
+    assert_eq!(rig.count("monmon_measurement WHERE outcome = 'up'"), 0);
+    assert_eq!(uptime(&rig), before);
+
+    // What comes again, in part, after it has gone, is not counted twice and takes nothing away.
+    store(&rig, days("docs", 1)[..50].to_vec()).await;
+    let done = maintain(&rig.path(), None, at("2026-11-24T00:00:00Z")).expect("maintained");
+    assert!(done.late_hours > 0);
+    assert_eq!(uptime(&rig), before);
+}
+
+#[tokio::test]
+async fn a_sink_with_retention_rolls_up_and_lets_go() {
+    let rig = Rig::new();
+    store(&rig, days("docs", 3)).await;
+    let mut context = monmon_testkit::stages::stage_context("store");
+    struct Later;
+    impl monmon_stage::Clock for Later {
+        fn now(&self) -> Timestamp {
+            at("2026-12-21T12:00:00Z")
+        }
+    }
+    context.clock = Arc::new(Later);
+    let sink = rig.open("{ retention measurements=\"30d\"; }", context).await.expect("opened");
+    let (outlet, input) = monmon_stage::inlet(monmon_stage::EDGE_PLACES, false);
+    let emitter = monmon_stage::Emitter::new(vec![outlet]);
+    let task = async { sink.run(input).await };
+    let waiting = async {
+        for _ in 0..2_000 {
+            if rig.count("monmon_rollup_day") == 3 && rig.count("monmon_measurement") < 300 {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        drop(emitter);
+    };
+    let (ended, ()) = tokio::join!(task, waiting);
+    ended.expect("it ends well");
+    assert_eq!((rig.count("monmon_rollup_day"), rig.count("monmon_measurement")), (3, 296));
+}

@@ -1,0 +1,235 @@
+//! `monmon db maintain`: the same numbers in both stores, plans that change nothing, and what goes.
+
+mod support;
+
+use std::process::Output;
+
+use jiff::Timestamp;
+use support::{Database, Place};
+
+/// A measurement as both stores take it: text, for `INSERT`.
+const ROWS: usize = 3_000;
+const COLUMNS: &str = "id, check_id, definition_id, boot_id, scheduled_at, seq, total_us, dns_us, connect_us, wait_us, \
+                       attempt, outcome, error_kind";
+
+/// Numbers that look drawn, the same in each run.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+}
+
+/// One statement's worth of random measurements over the two days before yesterday, by two probers, of two checks, one of
+/// which has two definitions, in any order.
+fn rows(dice: &mut Dice, count: usize) -> String {
+    let day_us = 86_400_000_000_i64;
+    let now = Timestamp::now().as_microsecond();
+    let first = now - now.rem_euclid(day_us) - 3 * day_us;
+    let rows: Vec<String> = (0..count)
+        .map(|place| {
+            let check = dice.roll(2);
+            let every_us = if check == 0 { 60_000_000 } else { 5_000_000 };
+            let slots = u64::try_from(2 * day_us / every_us).expect("positive");
+            let at = first + i64::try_from(dice.roll(slots)).expect("small") * every_us;
+            let time = Timestamp::from_microsecond(at).expect("a time");
+            let prober = dice.roll(2);
+            let attempt = 1 + dice.roll(12) / 10;
+            let bits = (check << 2) | (prober << 1) | (attempt - 1);
+            let id = format!("{:012x}", at / 1_000);
+            let id = format!("{}-{}-7000-8000-{bits:012}", &id[..8], &id[8..]);
+            let (outcome, error) = match dice.roll(12) {
+                0 => ("down", "'connect_refused'"),
+                1 => ("unknown", "'overslept'"),
+                2 => ("degraded", "NULL"),
+                3 => ("down", "NULL"),
+                _ => ("up", "NULL"),
+            };
+            let wait = dice.roll(3_000) * dice.roll(3_000);
+            let dns = if dice.roll(2) == 0 { "NULL".to_owned() } else { dice.roll(900).to_string() };
+            format!(
+                "('{id}', '00000000-0000-5000-8000-00000000000{check}', '00000000-0000-5000-8000-0000000000d{}', \
+                 '00000000-0000-7000-8000-0000000000b{prober}', '{time:.6}', {place}, {}, {dns}, 20, {wait}, {attempt}, \
+                 '{outcome}', {error})",
+                check * 2 + u64::from(check == 1 && dice.roll(2) == 1),
+                wait + 20,
+            )
+        })
+        .collect();
+    format!("INSERT INTO monmon_measurement ({COLUMNS}) VALUES {} ON CONFLICT DO NOTHING", rows.join(", "))
+}
+
+/// Checks, definitions, boots, in words that both stores take.
+fn things() -> Vec<String> {
+    let mut things = Vec::new();
+    for prober in 0..2 {
+        things.push(format!(
+            "INSERT INTO monmon_boot (id, prober_id, first_seen_at) VALUES ('00000000-0000-7000-8000-0000000000b{prober}',
+             '00000000-0000-4000-8000-0000000000a{prober}', '2026-01-01T00:00:00.000000Z')"
+        ));
+    }
+    for (definition, check, interval_us) in [(0, 0, 60_000_000), (2, 1, 5_000_000), (3, 1, 10_000_000)] {
+        things.push(format!(
+            "INSERT INTO monmon_check_definition (id, check_id, pipeline, source, name, method, url, interval_us, timeout_us, first_seen_at)
+             VALUES ('00000000-0000-5000-8000-0000000000d{definition}', '00000000-0000-5000-8000-00000000000{check}', 'p', 's',
+                     'check {check}', 'GET', 'http://x/', {interval_us}, 1000000, '2026-01-01T00:00:00.000000Z')"
+        ));
+        if definition < 3 {
+            things.push(format!(
+                "INSERT INTO monmon_check (id, pipeline, source, name, definition_id, method, url, interval_us, timeout_us, defined_at)
+                 VALUES ('00000000-0000-5000-8000-00000000000{check}', 'p', 's', 'check {check}',
+                         '00000000-0000-5000-8000-0000000000d{definition}', 'GET', 'http://x/', {interval_us}, 1000000,
+                         '2026-01-01T00:00:00.000000Z')"
+            ));
+        }
+    }
+    things
+}
+
+struct Stores {
+    place: Place,
+    database: Database,
+    sqlite: rusqlite::Connection,
+    urls: [String; 2],
+}
+
+impl Stores {
+    fn new() -> Stores {
+        let (place, database) = (Place::new(), Database::new());
+        let path = place.path("monmon.db");
+        let urls = [database.url(), format!("sqlite:{}", path.display())];
+        for url in &urls {
+            let output = place.output(&["db", "migrate", "--store", url]);
+            assert!(output.status.success(), "{output:?}");
+        }
+        database.query(
+            "SELECT monmon_create_partitions((now() AT TIME ZONE 'UTC')::date - 3, (now() AT TIME ZONE 'UTC')::date)",
+        );
+        let sqlite = rusqlite::Connection::open(path).expect("the file");
+        Stores { place, database, sqlite, urls }
+    }
+
+    fn both(&self, sql: &str) {
+        self.database.query(sql);
+        self.sqlite.execute_batch(sql).expect("the same in SQLite");
+    }
+
+    fn maintain(&self, arguments: &[&str]) -> Vec<Output> {
+        let run = |url: &String| {
+            let all = [&["db", "maintain", "--store", url], arguments].concat();
+            self.place.output(&all)
+        };
+        self.urls.iter().map(run).collect()
+    }
+
+    /// Rows as JSON texts, from either, in the same form.
+    fn told(&self, columns: &str, from: &str) -> [Vec<String>; 2] {
+        let names: Vec<&str> = columns.split(", ").collect();
+        let time = |name: &str| name.ends_with("_at");
+        let postgres: Vec<String> = names
+            .iter()
+            .map(|name| match *name {
+                "histogram" => "replace(translate(histogram::text, '{}', '[]'), ' ', '')".to_owned(),
+                name if time(name) => {
+                    format!("to_char({name} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')")
+                }
+                name => format!("{name}::text"),
+            })
+            .collect();
+        let sqlite: Vec<String> = names.iter().map(|name| format!("CAST({name} AS TEXT)")).collect();
+        let select = |columns: &[String]| {
+            let columns: Vec<String> =
+                columns.iter().map(|column| format!("coalesce({column}, '-')")).collect();
+            format!("SELECT {} FROM {from} ORDER BY 1", columns.join(" || ' ' || "))
+        };
+        let rows = self.database.query(&select(&postgres));
+        let postgres = rows.into_iter().map(|row| row.into_iter().flatten().collect()).collect();
+        let mut statement = self.sqlite.prepare(&select(&sqlite)).expect("the table");
+        let sqlite = statement.query_map([], |row| row.get(0)).expect("rows").collect::<Result<_, _>>();
+        [postgres, sqlite.expect("texts")]
+    }
+}
+
+const ROLLUP: &str = "id, check_id, prober_id, start_at, last_at, interval_us, total_sum_us, dns_sum_us, connect_sum_us, \
+    tls_sum_us, wait_sum_us, transfer_sum_us, measurements, up, degraded, down, unknown, slots_known, slots_due, timed, \
+    total_min_us, total_max_us, dns_min_us, dns_max_us, connect_min_us, connect_max_us, tls_min_us, tls_max_us, \
+    wait_min_us, wait_max_us, transfer_min_us, transfer_max_us, histogram";
+const CHECKS: &str = "id, check_id, definition_id, start_at, first_at, last_at, measurements, slots_known, \
+    measurements_up, measurements_down, measurements_unknown";
+
+#[test]
+fn both_stores_come_to_the_same_numbers() {
+    let stores = Stores::new();
+    things().iter().for_each(|sql| stores.both(sql));
+    let mut dice = Dice(41);
+    for late in [false, true] {
+        stores.both(&rows(&mut dice, if late { ROWS / 10 } else { ROWS }));
+        // A transaction of another test may hold PostgreSQL's rollups back for a while.
+        support::eventually("both are rolled up", || {
+            let outputs = stores.maintain(&[]);
+            assert!(outputs.iter().all(|output| output.status.success()), "{outputs:?}");
+            let open =
+                "SELECT count(*) FROM monmon_rollup_state WHERE rolled_until > now() - interval '1 hour'
+                        AND NOT EXISTS (SELECT FROM monmon_rollup_late)";
+            stores.database.count(open) == Some(1)
+        });
+        for (table, columns) in [
+            ("monmon_rollup_minute", ROLLUP),
+            ("monmon_rollup_hour", ROLLUP),
+            ("monmon_rollup_day", ROLLUP),
+            ("monmon_rollup_check_hour", CHECKS),
+            ("monmon_rollup_check_day", CHECKS),
+            ("monmon_latency_day", "check_id, prober_id, start_at, timed, min_us, max_us"),
+        ] {
+            let [postgres, sqlite] = stores.told(columns, table);
+            assert!(postgres.len() > 3, "{table}");
+            assert_eq!(postgres, sqlite, "{table}");
+        }
+        let quantiles = "(SELECT check_id, prober_id, start_at, p50_us * 2 AS a, p90_us * 2 AS b, p95_us * 2 AS c, p99_us * 2 AS d
+                          FROM monmon_latency_hour) AS q";
+        let [postgres, sqlite] = stores.told("check_id, prober_id, start_at, a, b, c, d", quantiles);
+        assert_eq!(postgres.len(), sqlite.len());
+        for (one, other) in postgres.iter().zip(&sqlite) {
+            // 12 and 12.0 are the same.
+            let numbers =
+                |row: &str| -> Vec<Option<f64>> { row.split(' ').map(|word| word.parse().ok()).collect() };
+            assert_eq!(numbers(one), numbers(other), "{one}");
+        }
+        let days = "monmon_uptime_day WHERE slots_known > 0";
+        let [postgres, sqlite] = stores.told(
+            "check_id, day, slots_due, slots_known, measurements_up, measurements_down, measurements_unknown",
+            days,
+        );
+        assert_eq!(postgres, sqlite, "uptime");
+    }
+}
+
+#[test]
+fn a_plan_changes_nothing_and_what_it_told_then_goes() {
+    let stores = Stores::new();
+    things().iter().for_each(|sql| stores.both(sql));
+    stores.both(&rows(&mut Dice(7), 500));
+    let text = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    let planned = stores.maintain(&["--retention", "measurements=1d", "--dry-run"]);
+    assert!(text(&planned[0]).contains("would drop monmon_measurement_"), "{planned:?}");
+    assert!(text(&planned[1]).contains("rows of monmon_measurement"), "{planned:?}");
+    let count = |store: usize| match store {
+        0 => stores.database.count("SELECT count(*) FROM monmon_measurement"),
+        _ => stores
+            .sqlite
+            .query_row("SELECT count(*) FROM monmon_measurement", [], |row| row.get::<_, i64>(0))
+            .ok()
+            .map(i64::unsigned_abs),
+    };
+    assert_eq!((count(0), count(0).map(|rows| rows > 400)), (count(1), Some(true)));
+    support::eventually("all has gone", || {
+        let outputs =
+            stores.maintain(&["--retention", "measurements=1d", "--retention", "team=docs,measurements=2d"]);
+        text(&outputs[0]).contains("rolled up until") && (count(0), count(1)) == (Some(0), Some(0))
+    });
+    let wrong = stores.maintain(&["--retention", "measurements=1d,minutes=1h"]);
+    assert!(wrong.iter().all(|output| output.status.code() == Some(2)), "{wrong:?}");
+    assert!(text(&wrong[0]).contains("--retention: `minutes`: expected a duration from 1d"), "{wrong:?}");
+}
