@@ -72,7 +72,11 @@ impl Bench<'_> {
         let crowds: [(&'static str, &[&str], f64); 3] = [
             ("1,000 checks x 1 s beside hostile sites", &beside, 120.0),
             ("10,000 checks x 1 s", &["--checks", "10000", "--interval", "1s", "--for", "30s"], 200.0),
-            ("100,000 checks x 120 s", &["--checks", "100000", "--interval", "120s", "--for", "130s"], 400.0),
+            (
+                "100,000 checks x 120 s, each its header and pattern",
+                &["--checks", "100000", "--interval", "120s", "--for", "130s", "--own"],
+                400.0,
+            ),
         ];
         for (group, shape, rss_max) in &crowds {
             let taken = steps.step(group, || self.crowd(group, shape, *rss_max))?;

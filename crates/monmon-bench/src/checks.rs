@@ -44,6 +44,9 @@ pub(crate) struct Shape {
     /// Over TLS, a whole handshake for each check; the bare loop with rustls
     #[arg(long)]
     tls: bool,
+    /// A header and a pattern of its own for every check, each unlike all others
+    #[arg(long)]
+    own: bool,
     /// Beside checks of everything that a site should not do, every 5 s; the figures are those of the healthy ones
     #[arg(long)]
     hostile: bool,
@@ -99,11 +102,12 @@ fn program(shape: &Shape, folder: &Path, monmon: &Path, sink: Sink) -> io::Resul
     let pipeline = folder.join("bench.kdl");
     fs::write(&pipeline, pipeline_text(shape, &site, sink))?;
     let scheme = if shape.tls { "https" } else { "http" };
-    let row =
-        |check| format!("c{check},{scheme}://{}/page/{check},{check},check-{check}|</html>\n", site.addr);
-    let rows = (0..shape.checks).map(row);
-    // Each with a header and a pattern of its own.
-    let list = rows.fold("name,url,header.x-check,match.own\n".to_owned(), |all, row| all + &row);
+    let mut list = format!("name,url{}\n", if shape.own { ",header.x-check,match.own" } else { "" });
+    for check in 0..shape.checks {
+        let own = if shape.own { format!(",own {check},check-{check}|</html>") } else { String::new() };
+        writeln!(list, "c{check},{scheme}://{}/page/{check}{own}", site.addr)
+            .expect("a String takes every byte");
+    }
     fs::write(folder.join("checks.csv"), list)?;
     let length = format!("{}s", (WARM_UP + shape.length + RUN_OUT).as_secs());
     let mut command = Command::new(monmon);
@@ -166,7 +170,7 @@ fn pipeline_text(shape: &Shape, site: &SiteProcess, sink: Sink) -> String {
     if let Some(ca) = &site.ca {
         writeln!(text, "        tls ca=\"{}\"", ca.display()).expect("a String takes every byte");
     }
-    if shape.checks > IN_PLACE_MAX {
+    if shape.own || shape.checks > IN_PLACE_MAX {
         text.push_str("        checks-from \"checks.csv\"\n");
     } else {
         for check in 0..shape.checks {

@@ -1,68 +1,152 @@
 //! A second opinion on phases: curl and monmon ask a server that delays each of them by a known time, in turn.
+//!
+//! Name and connection are the system's to delay. So the whole is done in a network and a mount namespace of its own, where
+//! `/etc/resolv.conf` names a slow name server on port 53, for curl and for monmon alike; and the site's queue of connections
+//! is full when a client comes and is emptied meanwhile, so that the kernel connects by sending its SYN once more, a second
+//! after the first (RFC 6298).
 
-use std::{io, net::SocketAddr, path::PathBuf, process::Command, sync::Arc, thread, time::Duration};
+use std::{
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    time::Duration,
+};
 
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
-use monmon_testkit::Tls;
+use monmon_testkit::{DnsAnswer, DnsServer, Tls, Validity};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
-    time::sleep,
+    net::{TcpSocket, TcpStream},
+    time::{sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 
+/// The name of the site. Nobody else has one under it (RFC 6761).
+const NAME: &str = "slow.test";
+const DNS_DELAY: Duration = Duration::from_millis(120);
+/// How long the kernel waits for an answer to its SYN.
+const CONNECT_DELAY: Duration = Duration::from_secs(1);
 const TLS_DELAY: Duration = Duration::from_millis(40);
 const WAIT_DELAY: Duration = Duration::from_millis(70);
 const BODY_DELAY: Duration = Duration::from_millis(55);
-const PHASES: [&str; 5] = ["connect", "tls", "wait", "transfer", "total"];
-const DELAYS: [Duration; 5] =
-    [Duration::ZERO, TLS_DELAY, WAIT_DELAY, BODY_DELAY, Duration::from_millis(40 + 70 + 55)];
+const PHASES: [&str; 6] = ["dns", "connect", "tls", "wait", "transfer", "total"];
+/// Within the first, a client has sent its first SYN and not yet its second.
+const QUEUE_FULL_FOR: Duration = Duration::from_millis(700);
+/// Connections that fill a queue of none: the kernel takes one more than that, the others make sure.
+const FILLERS: usize = 4;
+const FILL_WAIT: Duration = Duration::from_millis(50);
+/// How long a client may take to come.
+const COME_MAX: Duration = Duration::from_secs(10);
 
 #[derive(Args)]
 pub(crate) struct Options {
-    #[arg(long, default_value_t = 30)]
+    #[arg(long, default_value_t = 10)]
     rounds: u32,
     /// The built program
     #[arg(long, default_value = "target/light/monmon")]
     monmon: PathBuf,
+    /// Names and connections are not delayed: needs no root
+    #[arg(long)]
+    plain: bool,
+    /// In namespaces of its own already
+    #[arg(long, hide = true)]
+    inside: bool,
 }
 
 /// What one request took, phase by phase, in milliseconds.
-type Times = [f64; 5];
+type Times = [f64; 6];
 
 pub(crate) fn run(options: &Options) -> io::Result<String> {
+    if options.plain || options.inside {
+        return compare(options);
+    }
+    let mut command = Command::new("unshare");
+    command.args(["--net", "--mount", "--"]).arg(std::env::current_exe()?).args(["phases", "--inside"]);
+    command.args(["--rounds", &options.rounds.to_string()]).arg("--monmon").arg(&options.monmon);
+    let output = command.stderr(Stdio::inherit()).output()?;
+    match output.status.success() {
+        true => Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned()),
+        false => Err(io::Error::other(
+            "no namespaces of its own, which need root (`unshare --net --mount`); `--plain` delays TLS, first byte and \
+             body only",
+        )),
+    }
+}
+
+fn compare(options: &Options) -> io::Result<String> {
     let folder = tempfile::tempdir()?;
     let tls = Tls::new("the benchmark's authority")?;
     let ca = tls.write(folder.path(), "bench")?.ca;
-    let acceptor = TlsAcceptor::from(tls.loopback_server()?.server_config()?);
-    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-    let site = listener.local_addr()?;
-    listener.set_nonblocking(true)?;
-    // It ends with the process.
-    thread::spawn(move || serve(listener, acceptor));
+    let names = [NAME.to_owned(), "127.0.0.1".to_owned()];
+    let acceptor = TlsAcceptor::from(tls.server(&names, Validity::Always)?.server_config()?);
+    let _dns = if options.inside { Some(slow_names(folder.path())?) } else { None };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let site = Site { acceptor, is_queue_full: options.inside };
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..options.rounds {
-        ours.push(monmon(options, site, &ca)?);
-        theirs.push(curl(site, &ca)?);
+        let host = if options.inside { NAME } else { "127.0.0.1" };
+        ours.push(monmon(&runtime.block_on(site.ask(|port| monmon_command(options, host, port, &ca)))?)?);
+        theirs.push(curl(&runtime.block_on(site.ask(|port| curl_command(host, port, &ca)))?)?);
     }
-    Ok(table(&ours, &theirs))
+    let delayed = |delay: Duration| if options.inside { delay } else { Duration::ZERO };
+    let mut delays =
+        [delayed(DNS_DELAY), delayed(CONNECT_DELAY), TLS_DELAY, WAIT_DELAY, BODY_DELAY, Duration::ZERO];
+    delays[5] = delays.iter().sum();
+    Ok(table(&delays, &ours, &theirs))
 }
 
-fn serve(listener: std::net::TcpListener, acceptor: TlsAcceptor) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let listener = TcpListener::from_std(listener)?;
-        let acceptor = Arc::new(acceptor);
-        let mut under_way = tokio::task::JoinSet::new();
-        loop {
-            let (stream, _) = listener.accept().await?;
-            let acceptor = Arc::clone(&acceptor);
-            // A client that goes away is no fault of the server's.
-            under_way.spawn(async move { answer(stream, &acceptor).await.ok() });
-            while under_way.try_join_next().is_some() {}
+/// The loopback device up, and a slow name server as the system's only one.
+fn slow_names(folder: &Path) -> io::Result<DnsServer> {
+    let file = folder.join("resolv.conf");
+    fs::write(&file, "nameserver 127.0.0.1\n")?;
+    let up = Command::new("ip").args(["link", "set", "lo", "up"]).status()?;
+    let bound = Command::new("mount").arg("--bind").arg(&file).arg("/etc/resolv.conf").status()?;
+    if !up.success() || !bound.success() {
+        return Err(io::Error::other("`ip link set lo up` or `mount --bind` failed"));
+    }
+    let server = DnsServer::start_slow(SocketAddr::from(([127, 0, 0, 1], 53)), DNS_DELAY)?;
+    server.set(NAME, DnsAnswer::Addresses(vec![[127, 0, 0, 1].into()]));
+    Ok(server)
+}
+
+struct Site {
+    acceptor: TlsAcceptor,
+    is_queue_full: bool,
+}
+
+impl Site {
+    /// Has a client ask, on a port of its own, and answers it.
+    async fn ask(&self, client: impl FnOnce(u16) -> Command) -> io::Result<Output> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        let listener = socket.listen(if self.is_queue_full { 0 } else { 16 })?;
+        let at = listener.local_addr()?;
+        let fillers = if self.is_queue_full { fill(at).await } else { Vec::new() };
+        let mut command = client(at.port());
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        if self.is_queue_full {
+            sleep(QUEUE_FULL_FOR).await;
+            for _ in &fillers {
+                drop(listener.accept().await?);
+            }
         }
-    })
+        let (stream, _) = timeout(COME_MAX, listener.accept()).await??;
+        answer(stream, &self.acceptor).await?;
+        child.wait_with_output()
+    }
+}
+
+/// The connections that found room in the queue; nobody else finds any.
+async fn fill(at: SocketAddr) -> Vec<TcpStream> {
+    let mut fillers = Vec::new();
+    for _ in 0..FILLERS {
+        if let Ok(Ok(stream)) = timeout(FILL_WAIT, TcpStream::connect(at)).await {
+            fillers.push(stream);
+        }
+    }
+    fillers
 }
 
 async fn answer(stream: TcpStream, acceptor: &TlsAcceptor) -> io::Result<()> {
@@ -82,37 +166,49 @@ async fn answer(stream: TcpStream, acceptor: &TlsAcceptor) -> io::Result<()> {
     stream.shutdown().await
 }
 
-fn monmon(options: &Options, site: SocketAddr, ca: &PathBuf) -> io::Result<Times> {
+fn monmon_command(options: &Options, host: &str, port: u16, ca: &Path) -> Command {
     let mut command = Command::new(&options.monmon);
+    command.args(["probe", "--format", "json", "--http", "1.1", "--ca"]).arg(ca);
+    command.arg(format!("https://{host}:{port}/"));
     command
-        .args(["probe", "--format", "json", "--http", "1.1", "--ca"])
-        .arg(ca)
-        .arg(format!("https://{site}/"));
-    let output = command.output()?;
-    let told: serde_json::Value = serde_json::from_slice(&output.stdout).map_err(io::Error::other)?;
-    let of = |name: &str| {
-        told["timings"][name].as_f64().map(|us| us / 1e3).ok_or_else(|| io::Error::other(name.to_owned()))
-    };
-    Ok([of("connect_us")?, of("tls_us")?, of("wait_us")?, of("transfer_us")?, of("total_us")?])
 }
 
-fn curl(site: SocketAddr, ca: &PathBuf) -> io::Result<Times> {
-    let wanted = "%{time_connect} %{time_appconnect} %{time_starttransfer} %{time_total}";
-    let output = Command::new("curl")
-        .args(["-sS", "--http1.1", "-o", "/dev/null", "-w", wanted, "--cacert"])
-        .arg(ca)
-        .arg(format!("https://{site}/"))
-        .output()?;
+fn curl_command(host: &str, port: u16, ca: &Path) -> Command {
+    let wanted = "%{time_namelookup} %{time_connect} %{time_appconnect} %{time_starttransfer} %{time_total}";
+    let mut command = Command::new("curl");
+    command.args(["-sS", "--http1.1", "-o", "/dev/null", "-w", wanted, "--cacert"]).arg(ca);
+    command.arg(format!("https://{host}:{port}/"));
+    command
+}
+
+fn monmon(output: &Output) -> io::Result<Times> {
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).map_err(io::Error::other)?;
+    let of = |name: &str| told["timings"][name].as_f64().map(|us| us / 1e3);
+    let needed = |name: &str| of(name).ok_or_else(|| io::Error::other(format!("no `{name}` in {told}")));
+    Ok([
+        // An address needs no lookup.
+        of("dns_us").unwrap_or(0.0),
+        needed("connect_us")?,
+        needed("tls_us")?,
+        needed("wait_us")?,
+        needed("transfer_us")?,
+        needed("total_us")?,
+    ])
+}
+
+fn curl(output: &Output) -> io::Result<Times> {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let marks: Vec<f64> =
         text.split(' ').filter_map(|word| word.parse::<f64>().ok()).map(|s| s * 1e3).collect();
     match marks.as_slice() {
-        [connect, tls, first, total] => Ok([*connect, tls - connect, first - tls, total - first, *total]),
+        [dns, connect, tls, first, total] => {
+            Ok([*dns, connect - dns, tls - connect, first - tls, total - first, *total])
+        }
         _ => Err(io::Error::other(format!("curl said `{text}` {}", String::from_utf8_lossy(&output.stderr)))),
     }
 }
 
-fn table(ours: &[Times], theirs: &[Times]) -> String {
+fn table(delays: &[Duration; 6], ours: &[Times], theirs: &[Times]) -> String {
     let mut table = Table::new();
     table.load_preset(presets::ASCII_MARKDOWN);
     table.set_header([
@@ -129,7 +225,7 @@ fn table(ours: &[Times], theirs: &[Times]) -> String {
         let largest = apart.iter().copied().fold(0.0, f64::max);
         table.add_row([
             (*name).to_owned(),
-            format!("{}", DELAYS[at].as_millis()),
+            format!("{}", delays[at].as_millis()),
             format!("{:.2}", of(theirs)),
             format!("{:.2}", of(ours)),
             format!("{:.2}", median(apart)),

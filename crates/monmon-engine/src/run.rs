@@ -70,7 +70,7 @@ impl Engine {
                 return Ok(None);
             }
         };
-        let verdicts = Arc::new(Verdicts::default());
+        let verdicts = Arc::new(Verdicts::new(options.mode == Mode::Once));
         let watched: Vec<Watched> = opened.iter().flat_map(OpenPlan::watched).collect();
         let progress =
             Progress { stages: Arc::new(watched), verdicts: verdicts.clone(), ..Progress::default() };

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use monmon_plan::{Plan, PlanTask, StageId};
 use monmon_stage::{
-    Emitter, Inlet, OpenStage, Outlet, Section, Sink, Source, StageCounters, StageError, Transform, inlet,
+    Batch, Emitter, Inlet, Item, OpenStage, Outlet, Section, Sink, Source, StageCounters, StageError,
+    Transform, inlet,
 };
 use tokio::task::{Id, JoinSet};
 
@@ -45,7 +46,8 @@ pub(crate) fn spawn(open: OpenPlan, progress: &Progress, set: &mut TaskSet) -> V
         let input = inlets[first.0].take();
         let parts = task.stages.iter().map(|id| {
             let stage = stages[id.0].take().expect("a stage belongs to one task");
-            (stage, counters[id.0].clone())
+            let beside = Beside { counters: counters[id.0].clone(), judges: plan.stage(*id).judges };
+            (stage, beside)
         });
         let id = spawn_task(parts.collect(), input, emitter, set);
         names.push(TaskName { id, pipeline: plan.pipeline.clone(), stage: name(&plan, task) });
@@ -80,18 +82,24 @@ fn edges(plan: &Plan, verdicts: &Arc<Verdicts>) -> (Vec<Vec<Outlet>>, Vec<Option
     (outlets, inlets)
 }
 
+/// What the engine has for a stage beside the stage itself.
+struct Beside {
+    counters: Arc<StageCounters>,
+    judges: bool,
+}
+
 fn spawn_task(
-    mut parts: Vec<(OpenStage, Arc<StageCounters>)>,
+    mut parts: Vec<(OpenStage, Beside)>,
     input: Option<Inlet>,
     emitter: Emitter,
     set: &mut TaskSet,
 ) -> Id {
     if parts.iter().all(|(stage, _)| matches!(stage, OpenStage::Transform(_))) {
         let input = input.expect("a transform has an edge into it");
-        let transforms: Vec<(Box<dyn Transform>, Arc<StageCounters>)> = parts
+        let transforms: Vec<(Box<dyn Transform>, Beside)> = parts
             .into_iter()
-            .filter_map(|(stage, counters)| match stage {
-                OpenStage::Transform(transform) => Some((transform, counters)),
+            .filter_map(|(stage, beside)| match stage {
+                OpenStage::Transform(transform) => Some((transform, beside)),
                 OpenStage::Source(_) | OpenStage::Sink(_) => None,
             })
             .collect();
@@ -120,7 +128,7 @@ async fn run_sink(sink: Box<dyn Sink>, input: Inlet) -> Result<(), StageError> {
 }
 
 fn run_transforms(
-    mut transforms: Vec<(Box<dyn Transform>, Arc<StageCounters>)>,
+    mut transforms: Vec<(Box<dyn Transform>, Beside)>,
     mut input: Inlet,
     emitter: &Emitter,
 ) -> Result<(), StageError> {
@@ -128,10 +136,13 @@ fn run_transforms(
         if let Some((first, _)) = transforms.first_mut() {
             first.backlog(input.backlog());
         }
-        for (transform, counters) in &mut transforms {
-            counters.add_received(batch.len() as u64);
+        for (transform, beside) in &mut transforms {
+            beside.counters.add_received(batch.len() as u64);
             transform.apply(&mut batch);
-            counters.add_delivered(batch.len() as u64);
+            beside.counters.add_delivered(batch.len() as u64);
+            if beside.judges {
+                judge(&batch);
+            }
         }
         if emitter.blocking_emit(batch).is_err() {
             // The stage behind has ended and says why itself; closing our inlet passes the end upstream.
@@ -139,4 +150,13 @@ fn run_transforms(
         }
     }
     Ok(())
+}
+
+/// Tells the source what the matchers of its checks found.
+fn judge(batch: &Batch) {
+    for envelope in batch {
+        if let Item::Measurement(measured) = &envelope.item {
+            envelope.ack.judge(measured.measurement.outcome);
+        }
+    }
 }

@@ -20,6 +20,8 @@ pub struct Verdicts {
 
 #[derive(Debug, Default)]
 struct Inner {
+    /// Whether anyone will ask for checks by name: of a run that goes on there is nobody, and many checks take much memory.
+    named: bool,
     /// By check.
     newest: BTreeMap<Uuid, Newest>,
     counts: BTreeMap<Outcome, u64>,
@@ -47,6 +49,11 @@ pub struct Verdict {
 }
 
 impl Verdicts {
+    /// `named`: whether the newest outcome of each check is kept.
+    pub(crate) fn new(named: bool) -> Verdicts {
+        Verdicts { inner: Mutex::new(Inner { named, ..Inner::default() }) }
+    }
+
     pub(crate) fn tap(self: &Arc<Verdicts>) -> Tap {
         let verdicts = Arc::clone(self);
         Arc::new(move |batch: &[Envelope]| verdicts.look(batch))
@@ -61,7 +68,7 @@ impl Verdicts {
         }
     }
 
-    /// The newest outcome of each check whose newest outcome is this one.
+    /// The newest outcome of each check whose newest outcome is this one; none of a run that is not `Mode::Once`.
     pub fn with(&self, outcome: Outcome) -> Vec<Verdict> {
         let inner = self.lock();
         let verdicts = inner.newest.values().map(|newest| &newest.verdict);
@@ -90,6 +97,9 @@ impl Verdicts {
 impl Inner {
     fn add(&mut self, measurement: &Measurement) {
         *self.counts.entry(measurement.outcome).or_default() += 1;
+        if !self.named {
+            return;
+        }
         let check = &measurement.check;
         let made = (measurement.scheduled_at, measurement.attempt);
         let outcome = measurement.outcome;
@@ -127,7 +137,7 @@ mod tests {
     use super::*;
 
     fn newest(seen: &[(u64, Outcome)]) -> Outcome {
-        let verdicts = Verdicts::default();
+        let verdicts = Verdicts::new(true);
         for (seq, outcome) in seen {
             let mut measurement = measurement("a", *seq);
             measurement.outcome = *outcome;

@@ -6,9 +6,9 @@ mod common;
 
 use std::time::Duration;
 
-use common::{checked, failure, once, started, told};
-use monmon_model::{Note, Outcome};
-use monmon_stage::Mode;
+use common::{Running, checked, failure, once, started, told};
+use monmon_model::{Measurement, Note, Outcome};
+use monmon_stage::{Item, Mode};
 use monmon_syntax::MemoryLoader;
 use monmon_testkit::{
     Answer, Dialogue, DnsAnswer, DnsServer, ForwardMode, ForwardProxy, Line, Site, SiteOptions, Tls,
@@ -154,6 +154,26 @@ async fn redirects_are_followed_as_far_as_they_may() {
     let found = checked(&format!(r#"check "origin" "{url}" {{ redirects follow="origin" }}"#)).await;
     assert_eq!((found[0].status, found[0].redirects.len()), (Some(302), 1));
     assert_eq!(found[0].details.as_ref().unwrap().notes, [Note::RedirectNotFollowed]);
+}
+
+#[tokio::test]
+async fn from_https_to_http_is_another_origin() {
+    let tls = Tls::new("an authority").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let ca = tls.write(folder.path(), "monmon").unwrap().ca;
+    let (plain, secure) = (home(), Site::start_tls(&tls).unwrap());
+    secure.set("/", Answer::redirect(&plain.url("/")));
+    let url = secure.url("/");
+    let found = checked(&format!(
+        r#"check "a" "{url}" {{ tls ca="{0}"; header "x-key" "k"; }}
+           check "b" "{url}" {{ tls ca="{0}"; redirects follow="origin"; }}"#,
+        ca.display()
+    ))
+    .await;
+    assert_eq!((found[0].outcome, found[0].redirects.len()), (Outcome::Up, 1), "{:?}", found[0].error);
+    assert_eq!(plain.hits_of("/")[0].header("x-key"), None);
+    assert_eq!((found[1].outcome, found[1].status), (Outcome::Down, Some(302)));
+    assert_eq!(found[1].details.as_ref().unwrap().notes, [Note::RedirectNotFollowed]);
 }
 
 #[tokio::test]
@@ -555,6 +575,77 @@ async fn a_check_that_is_down_is_looked_at_more_often() {
     }
     let offset = slots[0].rem_euclid(100_000);
     assert!(slots.iter().all(|slot| slot.rem_euclid(100_000) == offset), "{slots:?}");
+}
+
+/// The stage behind the source, which has the matchers of its checks: says the outcome that `verdict` gives, if any.
+async fn judged(
+    running: &mut Running,
+    at_least: usize,
+    verdict: impl Fn(&Measurement) -> Option<Outcome>,
+) -> Vec<Measurement> {
+    let mut taken = Vec::new();
+    while taken.len() < at_least {
+        let Some(batch) = running.inlet.recv().await else { break };
+        for envelope in batch {
+            let Item::Measurement(measured) = envelope.item else { continue };
+            if let Some(outcome) = verdict(&measured.measurement) {
+                envelope.ack.judge(outcome);
+            }
+            taken.push(*measured.measurement);
+            envelope.ack.deliver();
+        }
+    }
+    taken
+}
+
+#[tokio::test]
+async fn what_the_matchers_of_a_check_find_is_tried_again() {
+    let site = home();
+    let text = format!(
+        r#"http "sites" {{
+            retry attempts=3 wait="10ms"
+            check "a" "{0}" {{ match "pitch" "x" }}
+            check "b" "{0}" {{ match "pitch" "x" }}
+            check "c" "{0}"
+            check "d" "{0}" {{ match "pitch" "x" }}
+        }}"#,
+        site.url("/")
+    );
+    let mut running = started(&text, Mode::Once, Duration::from_secs(30), 64).await;
+    // The second try of `a` is good; `b` never is; `c` has no matchers, and of `d` nothing is ever said.
+    let verdict = |one: &Measurement| match one.check.name.as_str() {
+        "a" if one.attempt == 2 => Some(Outcome::Up),
+        "d" => None,
+        _ => Some(Outcome::Down),
+    };
+    let mut found = judged(&mut running, usize::MAX, verdict).await;
+    running.task.await.unwrap().unwrap();
+    found.sort_by(|a, b| (&a.check.name, a.attempt).cmp(&(&b.check.name, b.attempt)));
+    let told: Vec<_> = found.iter().map(|one| (one.check.name.as_str(), one.attempt)).collect();
+    assert_eq!(told, [("a", 1), ("a", 2), ("b", 1), ("b", 2), ("b", 3), ("c", 1), ("d", 1)]);
+    assert!(found[2..5].iter().all(|one| one.scheduled_at == found[2].scheduled_at));
+}
+
+#[tokio::test]
+async fn what_the_matchers_of_a_check_find_has_it_looked_at_more_often() {
+    let site = home();
+    let text = format!(
+        r#"http "sites" interval="2s" {{
+            check "a" "{}" interval-when-down="100ms" {{ match "pitch" "x" }}
+        }}"#,
+        site.url("/")
+    );
+    let mut running = started(&text, Mode::Continuous, Duration::from_secs(5), 64).await;
+    let mut slots: Vec<i64> = judged(&mut running, 8, |_| Some(Outcome::Down))
+        .await
+        .iter()
+        .map(|one| one.scheduled_at.as_microsecond())
+        .collect();
+    running.stop.cancel();
+    running.end().await;
+    slots.sort_unstable();
+    assert!(slots.windows(2).all(|pair| pair[0] < pair[1]), "no slot twice: {slots:?}");
+    assert!(slots[7] - slots[0] < 7 * 2_000_000, "more often than every 2 s: {slots:?}");
 }
 
 #[tokio::test]

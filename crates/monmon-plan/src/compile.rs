@@ -188,12 +188,16 @@ fn with_inline_matchers(
     let mut matchers: Vec<(usize, PlanStage)> = Vec::new();
     for (index, entry) in entries.into_iter().enumerate() {
         let inline = entry.spec.inline_matches();
+        let first = matchers.len();
         let name = entry.name.value;
         for kind in catalogue.inline_kinds.iter().filter(|_| !inline.is_empty()) {
             if let Some(spec) = (kind.stage)(&name, &inline, loader, problems) {
                 let name = format!("{name}/{}", kind.name);
                 matchers.push((index, PlanStage::new(name, Section::Transforms, kind.name, spec)));
             }
+        }
+        if let Some((_, last)) = matchers[first..].last_mut() {
+            last.judges = true;
         }
         stages.push(PlanStage::new(name, entry.section, entry.kind.spec.name, entry.spec));
     }

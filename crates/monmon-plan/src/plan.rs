@@ -29,6 +29,8 @@ pub struct PlanStage {
     /// For a source: whether anything behind it wants pages.
     pub keep_pages: bool,
     pub needs_page: bool,
+    /// The last of the stages for the matchers inside a source's checks: behind it their source is told what they found.
+    pub judges: bool,
 }
 
 /// A bounded channel between two tasks.
@@ -55,7 +57,8 @@ impl PlanStage {
         kind: &'static str,
         spec: Box<dyn StageSpec>,
     ) -> PlanStage {
-        PlanStage { name: name.into(), section, kind, needs_page: spec.needs_page(), keep_pages: false, spec }
+        let needs_page = spec.needs_page();
+        PlanStage { name: name.into(), section, kind, needs_page, keep_pages: false, judges: false, spec }
     }
 
     /// Whether the stage may run in one task with another transform.

@@ -4,11 +4,16 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use monmon_model::Outcome;
+
 /// A source's book of what is under way.
 pub trait AckTracker: Send + Sync {
     /// Called once for each token, when the last share of its ack is resolved. Must be cheap and must not block:
     /// it runs on the task of whichever stage was last.
     fn resolved(&self, token: u64, delivered: bool);
+
+    /// What a check's own matchers made of a measurement, for a source that has any. As cheap as `resolved`.
+    fn judged(&self, _token: u64, _outcome: Outcome) {}
 }
 
 /// One share of the duty to say what became of an envelope. Delivered only if every share is; a share that is dropped
@@ -55,6 +60,13 @@ impl Ack {
     /// This copy is not durable; the source decides what follows.
     pub fn fail(mut self) {
         self.resolve(false);
+    }
+
+    /// Tells the source what the matchers of its checks found; the duty stays.
+    pub fn judge(&self, outcome: Outcome) {
+        if let Some(tracker) = &self.tracker {
+            tracker.judged(self.token, outcome);
+        }
     }
 
     fn resolve(&mut self, delivered: bool) {

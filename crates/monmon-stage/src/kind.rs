@@ -103,6 +103,11 @@ pub trait StageSpec: fmt::Debug + Send + Sync {
         Vec::new()
     }
 
+    /// Leaves only the checks that are wanted, for one look at them; gives the names of all that there were.
+    fn keep_checks(&mut self, _wanted: &dyn Fn(&str) -> bool) -> Vec<String> {
+        Vec::new()
+    }
+
     /// What a snapshot shows: every value in its text form, no secret.
     fn describe(&self) -> serde_json::Value;
 

@@ -17,6 +17,8 @@ use crate::{
 
 /// How many rows may be under way at a time.
 const IN_FLIGHT_MAX: u64 = 8_192;
+/// `2026-01-31`
+const DAY_CHARS: usize = 10;
 
 /// What is wanted of a store: the options of every source that reads one.
 pub const FROM_STORE: [OptionSpec; 3] = [
@@ -129,7 +131,9 @@ pub fn parse_instant(text: &str) -> Result<Timestamp, String> {
     if let Ok(instant) = text.parse::<Timestamp>() {
         return Ok(instant);
     }
-    let day: Date = text.parse().map_err(|_| {
+    // A day with a time and no zone would be read as the day alone.
+    let day = Some(text).filter(|text| text.len() == DAY_CHARS).and_then(|text| text.parse::<Date>().ok());
+    let day = day.ok_or_else(|| {
         format!("`{text}` is neither a day such as 2026-01-31 nor an instant such as 2026-01-31T12:00:00Z")
     })?;
     day.to_zoned(TimeZone::UTC).map(|start| start.timestamp()).map_err(|error| error.to_string())

@@ -1,6 +1,7 @@
 //! Quantities: a number and its unit in one text. Every error shows how the text should have been written.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 const MICROS_PER_DAY: u128 = 86_400_000_000;
@@ -300,9 +301,9 @@ pub fn format_size(bytes: u64) -> String {
     format!("{}{unit}", bytes / size)
 }
 
-/// Numbers and ranges of them, as in `200-299,304`.
+/// Numbers and ranges of them, as in `200-299,304`. Copies share them.
 #[derive(Clone, Eq, PartialEq, Debug, Default)]
-pub struct Ranges(Vec<(u16, u16)>);
+pub struct Ranges(Arc<[(u16, u16)]>);
 
 impl Ranges {
     pub fn contains(&self, number: u16) -> bool {
@@ -370,7 +371,7 @@ fn ranges_of(text: &str) -> Option<Ranges> {
             None => (number(part)?, number(part)?),
         });
     }
-    Some(Ranges(ranges))
+    Some(Ranges(ranges.into()))
 }
 
 /// `2xx`, `200..299`, `200 - 299; 304` in our own way of writing.

@@ -1,15 +1,17 @@
 //! A name server whose answers are scripted, over UDP and TCP on one port.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::host::{Host, Running};
 
@@ -57,8 +59,6 @@ pub struct DnsServer {
 impl DnsServer {
     /// Knows no name: all are not found.
     pub fn start() -> io::Result<DnsServer> {
-        let host = Host::start("test-dns")?;
-        let script = Arc::new(Mutex::new(Script::default()));
         // One port for both; another process may have the second half of the first that is tried.
         let (tcp, udp) = (0..32)
             .find_map(|_| {
@@ -67,6 +67,17 @@ impl DnsServer {
                 Some((tcp, udp))
             })
             .ok_or_else(|| io::Error::other("no port for both UDP and TCP"))?;
+        DnsServer::on(tcp, udp, Duration::ZERO)
+    }
+
+    /// At an address of its own, and with every answer so much later than its question.
+    pub fn start_slow(address: SocketAddr, delay: Duration) -> io::Result<DnsServer> {
+        DnsServer::on(std::net::TcpListener::bind(address)?, std::net::UdpSocket::bind(address)?, delay)
+    }
+
+    fn on(tcp: std::net::TcpListener, udp: std::net::UdpSocket, delay: Duration) -> io::Result<DnsServer> {
+        let host = Host::start("test-dns")?;
+        let script = Arc::new(Mutex::new(Script::default()));
         let address = tcp.local_addr()?;
         tcp.set_nonblocking(true)?;
         udp.set_nonblocking(true)?;
@@ -78,11 +89,11 @@ impl DnsServer {
             let script = Arc::clone(&over_tcp);
             async move {
                 // A client that goes away is no fault of the server's.
-                serve_tcp(accepted.stream, &script).await.ok();
+                serve_tcp(accepted.stream, &script, delay).await.ok();
             }
         });
         let over_udp = Arc::clone(&script);
-        host.handle().spawn(async move { serve_udp(udp, &over_udp).await });
+        host.handle().spawn(async move { serve_udp(&udp, &over_udp, delay).await });
         Ok(DnsServer { address, script, _running: running, _host: host })
     }
 
@@ -109,9 +120,22 @@ fn lock(script: &Mutex<Script>) -> MutexGuard<'_, Script> {
     script.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn serve_udp(socket: UdpSocket, script: &Mutex<Script>) {
+async fn serve_udp(socket: &UdpSocket, script: &Mutex<Script>, delay: Duration) {
     let mut buffer = [0; 4096];
-    while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
+    // Answers that wait for their time, in the order of their questions.
+    let mut waiting: VecDeque<(Instant, Vec<u8>, SocketAddr)> = VecDeque::new();
+    loop {
+        let next = waiting.front().map(|(at, ..)| *at);
+        let came = tokio::select! {
+            came = socket.recv_from(&mut buffer) => came,
+            () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
+                if let Some((_, answer, from)) = waiting.pop_front() {
+                    socket.send_to(&answer, from).await.ok();
+                }
+                continue;
+            }
+        };
+        let Ok((length, from)) = came else { return };
         let Some(mut answer) = answer(&buffer[..length], script) else { continue };
         if answer.len() > UDP_BYTES_MAX {
             let Ok(mut cut) = Message::from_vec(&answer) else { continue };
@@ -120,16 +144,21 @@ async fn serve_udp(socket: UdpSocket, script: &Mutex<Script>) {
             let Ok(bytes) = cut.to_vec() else { continue };
             answer = bytes;
         }
-        socket.send_to(&answer, from).await.ok();
+        if delay.is_zero() {
+            socket.send_to(&answer, from).await.ok();
+        } else {
+            waiting.push_back((Instant::now() + delay, answer, from));
+        }
     }
 }
 
-async fn serve_tcp(mut stream: TcpStream, script: &Mutex<Script>) -> io::Result<()> {
+async fn serve_tcp(mut stream: TcpStream, script: &Mutex<Script>, delay: Duration) -> io::Result<()> {
     loop {
         let length = usize::from(stream.read_u16().await?);
         let mut question = vec![0; length];
         stream.read_exact(&mut question).await?;
         let Some(answer) = answer(&question, script) else { continue };
+        sleep(delay).await;
         stream.write_u16(u16::try_from(answer.len()).map_err(io::Error::other)?).await?;
         stream.write_all(&answer).await?;
     }

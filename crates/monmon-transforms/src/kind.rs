@@ -8,13 +8,13 @@ use monmon_stage::{
     DecodeContext, FROM, OpenFuture, OpenStage, STAGE_NAME, Section, StageContext, StageKind, StageSpec,
 };
 use monmon_syntax::{
-    Code, FileLoader, Node, NodeSpec, Occurs, OptionSpec, Problem, Problems, Span, ValueKind,
+    Code, FileLoader, Node, NodeSpec, Occurs, OptionSpec, Problem, Problems, Span, Spanned, ValueKind,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::matcher::{MATCHERS_MAX, Matcher};
-use crate::pattern::{BACKTRACK_LIMIT, Patterns};
+use crate::pattern::{BACKTRACK_LIMIT, Gathering, Patterns};
 use crate::transform::{RegexTransform, Scope};
 
 /// `regex`: matchers over every page that passes.
@@ -49,22 +49,25 @@ const MATCH_NODE: NodeSpec = MATCH;
 struct RegexSpec {
     /// As the matches name it; a stage of its own has its own name.
     stage: Option<Arc<str>>,
-    backtrack_limit: usize,
-    /// As the file has them, with the check that each belongs to.
-    written: Vec<(Option<Uuid>, MatchSpec)>,
     scope: Scope,
+    patterns: Arc<Patterns>,
 }
 
 fn decode(node: &Node, _context: &DecodeContext<'_>, problems: &mut Problems) -> Box<dyn StageSpec> {
     let limit = node.integer("backtrack-limit").and_then(|limit| usize::try_from(limit.value).ok());
-    let backtrack_limit = limit.unwrap_or(BACKTRACK_LIMIT);
-    let specs: Vec<MatchSpec> = node.children_named("match").filter_map(MatchSpec::read).collect();
-    let mut patterns = Patterns::new(backtrack_limit);
+    let specs: Vec<Arc<MatchSpec>> =
+        node.children_named("match").filter_map(MatchSpec::read).map(Arc::new).collect();
+    let mut patterns = Gathering::new(limit.unwrap_or(BACKTRACK_LIMIT));
     let mut names = Names::default();
-    let matchers =
-        specs.iter().filter_map(|spec| matcher(spec, &mut names, &mut patterns, problems)).collect();
-    let written = specs.into_iter().map(|spec| (None, spec)).collect();
-    Box::new(RegexSpec { stage: None, backtrack_limit, written, scope: Scope::All(matchers) })
+    let mut matchers = Vec::new();
+    for spec in &specs {
+        names.add(&spec.name, problems);
+        if let Some(pattern) = patterns.take(&spec.pattern, problems) {
+            matchers.push(Matcher { check: None, spec: Arc::clone(spec), pattern });
+        }
+    }
+    let patterns = Arc::new(patterns.finish());
+    Box::new(RegexSpec { stage: None, scope: Scope::all(matchers), patterns })
 }
 
 /// The stage that the plan puts behind a source with patterns inside its checks: the same transform, told by check.
@@ -74,53 +77,59 @@ pub fn inline_stage(
     _loader: &dyn FileLoader,
     problems: &mut Problems,
 ) -> Option<Box<dyn StageSpec>> {
-    let mut patterns = Patterns::new(BACKTRACK_LIMIT);
-    let mut checks: HashMap<Uuid, (Names, Vec<Matcher>)> = HashMap::new();
-    let mut written = Vec::new();
+    let mut patterns = Gathering::new(BACKTRACK_LIMIT);
+    let mut matchers = Vec::new();
+    // Those of one check follow one another; that their names differ was seen to where the check was read.
+    let mut of_check = (Uuid::nil(), 0);
+    let mut any = false;
     for inline in matches {
         let InlineSpec::Pattern(spec) = &inline.spec else { continue };
-        let (names, matchers) = checks.entry(inline.check).or_default();
-        matchers.extend(matcher(spec, names, &mut patterns, problems));
-        written.push((Some(inline.check), spec.clone()));
+        any = true;
+        of_check =
+            if of_check.0 == inline.check { (inline.check, of_check.1 + 1) } else { (inline.check, 1) };
+        if of_check.1 == MATCHERS_MAX + 1 {
+            problems.push(too_many(spec.name.span));
+        }
+        if let Some(pattern) = patterns.take(&spec.pattern, problems) {
+            matchers.push(Matcher { check: Some(inline.check), spec: Arc::clone(spec), pattern });
+        }
     }
-    if written.is_empty() {
+    if !any {
         return None;
     }
-    let scope = checks.into_iter().map(|(check, (_, matchers))| (check, matchers)).collect();
-    Some(Box::new(RegexSpec {
-        stage: Some(source_stage.into()),
-        backtrack_limit: BACKTRACK_LIMIT,
-        written,
-        scope: Scope::ByCheck(Arc::new(scope)),
-    }))
+    let (scope, patterns) = (Scope::by_check(matchers), Arc::new(patterns.finish()));
+    Some(Box::new(RegexSpec { stage: Some(source_stage.into()), scope, patterns }))
 }
 
-/// The names of one stage or check, with their places.
-type Names = HashMap<String, Span>;
+/// The names of one stage's matchers, with their places.
+#[derive(Default)]
+struct Names<'a>(HashMap<&'a str, Span>);
 
-fn matcher(
-    spec: &MatchSpec,
-    names: &mut Names,
-    patterns: &mut Patterns,
-    problems: &mut Problems,
-) -> Option<Matcher> {
-    let name = &spec.name;
-    if let Some(first) = names.get(&name.value) {
-        problems.push(
-            Problem::new(Code::DuplicateName, name.span, format!("two matchers are named `{}`", name.value))
+impl<'a> Names<'a> {
+    fn add(&mut self, name: &'a Spanned<String>, problems: &mut Problems) {
+        if let Some(first) = self.0.get(name.value.as_str()) {
+            problems.push(
+                Problem::new(
+                    Code::DuplicateName,
+                    name.span,
+                    format!("two matchers are named `{}`", name.value),
+                )
                 .label("the second")
                 .related(*first, "the first")
                 .help("give each matcher a name of its own: its matches are told apart by it"),
-        );
-    } else {
-        names.insert(name.value.clone(), name.span);
-        if names.len() == MATCHERS_MAX + 1 {
-            let message = format!("there can be at most {MATCHERS_MAX} matchers for one page");
-            problems.push(Problem::new(Code::TooMany, name.span, message).label("one too many"));
+            );
+            return;
+        }
+        self.0.insert(&name.value, name.span);
+        if self.0.len() == MATCHERS_MAX + 1 {
+            problems.push(too_many(name.span));
         }
     }
-    let regex = patterns.compile(&spec.pattern, problems)?;
-    Some(Matcher::new(spec, regex))
+}
+
+fn too_many(span: Span) -> Problem {
+    let message = format!("there can be at most {MATCHERS_MAX} matchers for one page");
+    Problem::new(Code::TooMany, span, message).label("one too many")
 }
 
 impl StageSpec for RegexSpec {
@@ -129,20 +138,21 @@ impl StageSpec for RegexSpec {
     }
 
     fn describe(&self) -> Value {
-        let matches: Vec<Value> = self.written.iter().map(|(check, spec)| describe(*check, spec)).collect();
-        json!({ "backtrack-limit": self.backtrack_limit, "matches": matches })
+        let matches: Vec<Value> = self.scope.matchers().iter().map(describe).collect();
+        json!({ "backtrack-limit": self.patterns.backtrack_limit, "matches": matches })
     }
 
     fn open(&self, context: StageContext) -> OpenFuture<'_> {
         let stage = self.stage.clone().unwrap_or(context.stage);
-        let transform = RegexTransform { stage, scope: self.scope.clone() };
+        let (scope, patterns) = (self.scope.clone(), Arc::clone(&self.patterns));
+        let transform = RegexTransform { stage, scope, patterns };
         Box::pin(async move { Ok(OpenStage::Transform(Box::new(transform))) })
     }
 }
 
-fn describe(check: Option<Uuid>, spec: &MatchSpec) -> Value {
-    let mut value = spec.describe();
-    if let Some(check) = check {
+fn describe(matcher: &Matcher) -> Value {
+    let mut value = matcher.spec.describe();
+    if let Some(check) = matcher.check {
         value["check"] = json!(check);
     }
     value

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fancy_regex::{Captures, Error, Regex, RuntimeError};
+use fancy_regex::{Captures, Error, RuntimeError};
 use monmon_model::{Match, MatchStatus};
-use monmon_stage::matching::{MatchSpec, VALUE_CHARS_MAX, VALUES_BYTES_MAX, VALUES_MAX, storable};
+use monmon_stage::matching::{MatchSpec, VALUE_CHARS_MAX, VALUES_BYTES_MAX, storable};
+use uuid::Uuid;
+
+use crate::pattern::{Compiled, PatternId, Patterns};
 
 /// Matchers of one stage, or of one check.
 pub const MATCHERS_MAX: usize = 200;
@@ -14,11 +17,10 @@ const QUOTE_CHARS_MAX: usize = 80;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Matcher {
-    name: String,
-    present: bool,
-    regex: Arc<Regex>,
-    /// Names of the groups that become values.
-    groups: Arc<[String]>,
+    /// The check that it belongs to, where it does not belong to all.
+    pub(crate) check: Option<Uuid>,
+    pub(crate) spec: Arc<MatchSpec>,
+    pub(crate) pattern: PatternId,
 }
 
 /// What a matcher is given of a page.
@@ -29,17 +31,13 @@ pub(crate) struct Text<'a> {
 }
 
 impl Matcher {
-    pub(crate) fn new(spec: &MatchSpec, regex: Arc<Regex>) -> Matcher {
-        let mut groups: Vec<String> = regex.capture_names().flatten().map(str::to_owned).collect();
-        groups.sort_unstable();
-        groups.dedup();
-        groups.truncate(VALUES_MAX);
-        Matcher { name: spec.name.value.clone(), present: spec.present, regex, groups: groups.into() }
-    }
-
     /// What the matcher says of a page; `room` is what is left for values.
-    pub(crate) fn look(&self, stage: &str, page: &Text<'_>, room: &mut usize) -> Match {
-        match self.search(page, room) {
+    pub(crate) fn look(&self, stage: &str, patterns: &Patterns, page: &Text<'_>, room: &mut usize) -> Match {
+        let searched = match patterns.get(self.pattern, &self.spec.pattern.value) {
+            Ok(compiled) => self.search(&compiled, page, room),
+            Err(why) => Err(format!("the pattern cannot be looked for: {why}")),
+        };
+        match searched {
             Err(why) => self.undecided(stage, why),
             Ok(Some(found)) => self.found(stage, found),
             Ok(None) => match page.cut_at {
@@ -57,44 +55,34 @@ impl Matcher {
         self.said(stage, MatchStatus::Error, None, Some(why.into()))
     }
 
-    fn search(&self, page: &Text<'_>, room: &mut usize) -> Result<Option<Found>, String> {
+    fn search(
+        &self,
+        compiled: &Compiled,
+        page: &Text<'_>,
+        room: &mut usize,
+    ) -> Result<Option<Found>, String> {
+        let Compiled { regex, groups } = compiled;
         // Without groups the engine need not keep track of any, which is several times faster.
-        if self.groups.is_empty() {
-            let found = self.regex.find(page.text).map_err(|error| self.explain(&error))?;
+        if groups.is_empty() {
+            let found = regex.find(page.text).map_err(|error| self.explain(&error))?;
             return Ok(found.map(|found| Found { text: quote(found.as_str()), ..Found::default() }));
         }
-        let Some(captures) = self.regex.captures(page.text).map_err(|error| self.explain(&error))? else {
+        let Some(captures) = regex.captures(page.text).map_err(|error| self.explain(&error))? else {
             return Ok(None);
         };
         let mut found = Found::default();
-        if !self.present {
+        if !self.spec.present {
             found.text = captures.get(0).map(|all| quote(all.as_str())).unwrap_or_default();
         }
-        self.take_values(&captures, &mut found, room);
+        take_values(groups, &captures, &mut found, room);
         Ok(Some(found))
-    }
-
-    fn take_values(&self, captures: &Captures<'_, str>, found: &mut Found, room: &mut usize) {
-        for group in self.groups.iter() {
-            let Some(text) = captures.name(group) else { continue };
-            let value: String = text.as_str().chars().take(VALUE_CHARS_MAX).map(storable).collect();
-            let size = group.len() + value.len();
-            match room.checked_sub(size) {
-                Some(left) => *room = left,
-                None => {
-                    found.left_out += 1;
-                    continue;
-                }
-            }
-            found.values.insert(group.clone(), value);
-        }
     }
 
     fn found(&self, stage: &str, found: Found) -> Match {
         let left_out = (found.left_out > 0).then(|| {
             format!("{} values were left out: a measurement holds {VALUES_BYTES_MAX} bytes", found.left_out)
         });
-        let (status, message) = match self.present {
+        let (status, message) = match self.spec.present {
             true => (MatchStatus::Passed, left_out),
             false => (MatchStatus::Failed, Some(format!("found `{}`, which must not be there", found.text))),
         };
@@ -102,7 +90,7 @@ impl Matcher {
     }
 
     fn absent(&self, stage: &str) -> Match {
-        match self.present {
+        match self.spec.present {
             true => self.said(stage, MatchStatus::Failed, Some(false), Some("not found".to_owned())),
             false => self.said(stage, MatchStatus::Passed, Some(false), None),
         }
@@ -110,7 +98,7 @@ impl Matcher {
 
     fn said(&self, stage: &str, status: MatchStatus, found: Option<bool>, message: Option<String>) -> Match {
         Match {
-            name: self.name.clone(),
+            name: self.spec.name.value.clone(),
             stage: stage.to_owned(),
             kind: "regex".to_owned(),
             status,
@@ -132,6 +120,22 @@ impl Matcher {
             }
             other => format!("gave up: {other}"),
         }
+    }
+}
+
+fn take_values(groups: &[String], captures: &Captures<'_, str>, found: &mut Found, room: &mut usize) {
+    for group in groups {
+        let Some(text) = captures.name(group) else { continue };
+        let value: String = text.as_str().chars().take(VALUE_CHARS_MAX).map(storable).collect();
+        let size = group.len() + value.len();
+        match room.checked_sub(size) {
+            Some(left) => *room = left,
+            None => {
+                found.left_out += 1;
+                continue;
+            }
+        }
+        found.values.insert(group.clone(), value);
     }
 }
 

@@ -1,22 +1,20 @@
 //! The running stage: matchers over the pages of a batch.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use monmon_model::Measurement;
 use monmon_stage::matching::{VALUES_BYTES_MAX, values_bytes};
 use monmon_stage::{Batch, Item, Measured, Transform};
-use uuid::Uuid;
 
 use crate::matcher::{Matcher, Text};
+use crate::pattern::Patterns;
 
 /// Which matchers look at which measurements.
 #[derive(Clone, Debug)]
-pub(crate) enum Scope {
-    /// All of them at every measurement.
-    All(Arc<[Matcher]>),
-    /// Each check has its own. Equal patterns share their automaton.
-    ByCheck(Arc<HashMap<Uuid, Vec<Matcher>>>),
+pub(crate) struct Scope {
+    /// In the order of their checks, where each check has its own.
+    matchers: Arc<[Matcher]>,
+    by_check: bool,
 }
 
 #[derive(Debug)]
@@ -24,6 +22,7 @@ pub(crate) struct RegexTransform {
     /// As the matches name it.
     pub(crate) stage: Arc<str>,
     pub(crate) scope: Scope,
+    pub(crate) patterns: Arc<Patterns>,
 }
 
 impl Transform for RegexTransform {
@@ -56,7 +55,7 @@ impl RegexTransform {
         let text = Text { text: &text, cut_at: page.truncated.then_some(page.body.len()) };
         let mut room = VALUES_BYTES_MAX.saturating_sub(values_bytes(measurement));
         for matcher in matchers {
-            let said = matcher.look(&self.stage, &text, &mut room);
+            let said = matcher.look(&self.stage, &self.patterns, &text, &mut room);
             measurement.add_match(said);
         }
         measured.keep_evidence();
@@ -64,10 +63,28 @@ impl RegexTransform {
 }
 
 impl Scope {
+    /// All of them look at every measurement.
+    pub(crate) fn all(matchers: Vec<Matcher>) -> Scope {
+        Scope { matchers: matchers.into(), by_check: false }
+    }
+
+    /// Each looks at the measurements of its own check, in the order of the file.
+    pub(crate) fn by_check(mut matchers: Vec<Matcher>) -> Scope {
+        matchers.sort_by_key(|matcher| matcher.check);
+        Scope { matchers: matchers.into(), by_check: true }
+    }
+
+    pub(crate) fn matchers(&self) -> &[Matcher] {
+        &self.matchers
+    }
+
     fn of(&self, measurement: &Measurement) -> &[Matcher] {
-        match self {
-            Scope::All(matchers) => matchers,
-            Scope::ByCheck(checks) => checks.get(&measurement.check.id).map_or(&[], Vec::as_slice),
+        if !self.by_check {
+            return &self.matchers;
         }
+        let check = Some(measurement.check.id);
+        let first = self.matchers.partition_point(|matcher| matcher.check < check);
+        let own = self.matchers[first..].iter().take_while(|matcher| matcher.check == check).count();
+        &self.matchers[first..first + own]
     }
 }

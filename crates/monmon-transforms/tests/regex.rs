@@ -2,11 +2,11 @@
 
 mod common;
 
-use common::{apply, cut_page, decode, inline, measurement, page, told};
+use common::{apply, cut_page, decode, inline, inline_each, measurement, page, told};
 use monmon_model::wire;
 use monmon_model::{Failure, FailureKind, Match, MatchStatus, Measurement, Outcome, Phase, Reason, check_id};
 use monmon_stage::matching::{VALUE_CHARS_MAX, VALUES_BYTES_MAX};
-use monmon_transforms::PATTERNS_MAX;
+use monmon_transforms::PATTERNS_KEPT_MAX;
 use proptest::prelude::*;
 
 async fn matched(matches: &str, body: &[u8]) -> Measurement {
@@ -173,14 +173,38 @@ fn deep_and_long_patterns_are_refused() {
 fn there_is_a_bound_on_patterns_and_on_matchers() {
     let matches = |pattern: fn(usize) -> String| {
         let lines: Vec<String> =
-            (0..PATTERNS_MAX + 50).map(|n| format!("match \"m{n}\" \"{}\"", pattern(n))).collect();
+            (0..PATTERNS_KEPT_MAX + 50).map(|n| format!("match \"m{n}\" \"{}\"", pattern(n))).collect();
         let (_, sources, problems) = decode(&format!("regex \"t\" {{\n{}\n}}", lines.join("\n")));
         told(&sources, &problems)
     };
     let for_one_page = "monmon::too_many: there can be at most 200 matchers for one page @ \"m200\"";
     assert_eq!(matches(|_| "same".to_owned()), [for_one_page]);
-    let different = "monmon::too_many: one stage can have at most 2000 different patterns @ \"x2000\"";
-    assert_eq!(matches(|n| format!("x{n}")), [for_one_page, different]);
+    // The bound on patterns is far beyond that on matchers of one page.
+    assert_eq!(matches(|n| format!("x{n}")), [for_one_page]);
+}
+
+#[tokio::test]
+async fn patterns_beyond_those_that_stay_compiled_are_looked_for_all_the_same() {
+    let pattern = |check: usize| format!("x(?<number>{check})y|shared");
+    let checks = PATTERNS_KEPT_MAX + 50;
+    let of = |check: usize| check_id("producer", "sites", &format!("c{check}"));
+    let all = (0..checks).map(|check| (of(check), pattern(check)));
+    let (spec, problems) = inline_each(all);
+    assert!(problems.is_empty());
+    for check in [0, 1, PATTERNS_KEPT_MAX - 1, PATTERNS_KEPT_MAX, checks - 1] {
+        for _ in 0..2 {
+            let said = apply(&*spec, measurement(&format!("c{check}")), page(format!("x{check}y"))).await;
+            assert_eq!(only(&said).values["number"], check.to_string());
+        }
+        let said = apply(&*spec, measurement(&format!("c{check}")), page("x-y")).await;
+        assert_eq!((only(&said).status, said.outcome), (MatchStatus::Failed, Outcome::Down));
+    }
+    // What is wrong is told, however many there are before it.
+    let all = (0..checks)
+        .map(|check| (of(check), if check == checks - 1 { "(x".to_owned() } else { pattern(check) }));
+    let (_, problems) = inline_each(all);
+    let told: Vec<&str> = problems.iter().map(|problem| problem.code.as_str()).collect();
+    assert_eq!(told, ["monmon::bad_pattern"]);
 }
 
 #[test]

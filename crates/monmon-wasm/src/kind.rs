@@ -55,7 +55,7 @@ struct Ready {
 struct WasmSpec {
     /// As the matches name it; a stage of its own has its own name.
     stage: Option<Arc<str>>,
-    written: Vec<(Option<Uuid>, PluginSpec)>,
+    written: Vec<(Option<Uuid>, Arc<PluginSpec>)>,
     ready: Vec<Ready>,
     /// None where something was wrong.
     scope: Option<Scope>,
@@ -66,7 +66,7 @@ fn decode(node: &Node, context: &DecodeContext<'_>, problems: &mut Problems) -> 
     let mut spec = WasmSpec { stage: None, written: Vec::new(), ready: Vec::new(), scope: None };
     if let Some(written) = PluginSpec::read(node, context.folder, problems) {
         spec.scope = making.named(&written, problems).map(Scope::All);
-        spec.written.push((None, written));
+        spec.written.push((None, Arc::new(written)));
     }
     spec.ready = making.ready;
     Box::new(spec)
@@ -85,7 +85,7 @@ pub fn inline_stage(
     for inline in matches {
         let InlineSpec::Plugin(spec) = &inline.spec else { continue };
         checks.entry(inline.check).or_default().extend(making.named(spec, problems));
-        written.push((Some(inline.check), spec.clone()));
+        written.push((Some(inline.check), Arc::clone(spec)));
     }
     if written.is_empty() {
         return None;
@@ -208,7 +208,7 @@ impl StageSpec for WasmSpec {
     }
 
     fn describe(&self) -> Value {
-        let plugin = |(check, spec): &(Option<Uuid>, PluginSpec)| {
+        let plugin = |(check, spec): &(Option<Uuid>, Arc<PluginSpec>)| {
             let mut value = spec.describe();
             if let Some(check) = check {
                 value["check"] = json!(check);

@@ -54,11 +54,12 @@ impl Credentials {
         })?;
         let mut prompt = digest_auth::parse(challenge).ok()?;
         let method = HttpMethod::from(request.method.as_str().to_owned());
+        let body = request.body();
         let context = AuthContext::new_with_method(
             self.user.as_str(),
             self.password.as_str(),
             request.path(),
-            Some(request.body()),
+            Some(&*body),
             method,
         );
         let mut value = HeaderValue::try_from(prompt.respond(&context).ok()?.to_string()).ok()?;

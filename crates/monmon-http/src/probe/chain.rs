@@ -12,7 +12,7 @@ use super::cookies::Jar;
 use super::exchange::{Reply, exchange, version_word};
 use super::manner::{Follow, Manner};
 use super::reach::Visit;
-use super::request::{Leads, More, Prepared, Wanted, leads, next_method, shown};
+use super::request::{Leads, More, Prepared, leads, next_method, shown};
 use super::steps::Step;
 use super::{Expect, FRAMING_BYTES, Facts, Prober};
 
@@ -20,9 +20,8 @@ use super::{Expect, FRAMING_BYTES, Facts, Prober};
 #[derive(Debug)]
 pub(crate) struct Chain {
     pub(crate) first: Prepared,
-    pub(crate) wanted: Wanted,
     /// Where there are some, the first request is theirs.
-    pub(crate) steps: Vec<Step>,
+    pub(crate) steps: Box<[Step]>,
 }
 
 /// What requests of one measurement have in common.
@@ -62,14 +61,13 @@ impl Prober {
             return self.walk(chain, session, visit).await;
         }
         let pages = self.pages.as_ref();
-        self.follow(&chain.first, &chain.wanted, &expect.statuses, pages, session, visit).await
+        self.follow(&chain.first, &expect.statuses, pages, session, visit).await
     }
 
     /// One request, and those that redirects lead to.
     pub(crate) async fn follow(
         &self,
         first: &Prepared,
-        wanted: &Wanted,
         statuses: &Ranges,
         pages: Option<&PageBudget>,
         session: &mut Session,
@@ -110,7 +108,7 @@ impl Prober {
             {
                 return self.read(reply, pages, visit).await;
             }
-            let next = next(first, wanted, request, status, &reply, visit)?;
+            let next = next(first, request, status, &reply, visit)?;
             let Some(next) = next else {
                 visit.facts.note(Note::RedirectNotFollowed);
                 return self.read(reply, pages, visit).await;
@@ -156,7 +154,6 @@ impl Prober {
 /// The request that a redirect leads to; none where the check does not follow it there.
 fn next(
     first: &Prepared,
-    wanted: &Wanted,
     request: &Prepared,
     status: u16,
     reply: &Reply,
@@ -183,7 +180,7 @@ fn next(
     // Once another origin was met, the check's headers are gone for good, even on the way back: a site in between could
     // otherwise choose where they are sent.
     let kept = request.origin_kept && same_origin;
-    Prepared::new(&url, next_method(status, &request.method), wanted, kept)
+    Prepared::new(&url, next_method(status, &request.method), &first.wanted, kept)
         .map(Some)
         .map_err(|why| failed(FailureKind::RedirectInvalid, why))
 }

@@ -75,14 +75,15 @@ pub(crate) async fn exchange(
     visit: &mut Visit<'_>,
 ) -> Result<Reply, Failure> {
     let manner = visit.manner;
-    let whole = manner.proxy.as_ref().filter(|proxy| proxy.kind == ProxyKind::Http && request.tls.is_none());
-    let then = match (&request.tls, whole) {
-        (Some(_), _) => Then::Tls,
-        (None, Some(_)) => Then::TalkToProxy,
-        (None, None) => Then::Talk,
+    let whole = manner.proxy.as_ref().filter(|proxy| proxy.kind == ProxyKind::Http && !request.is_tls());
+    let then = match (request.is_tls(), whole) {
+        (true, _) => Then::Tls,
+        (false, Some(_)) => Then::TalkToProxy,
+        (false, None) => Then::Talk,
     };
+    let name = request.server_name().filter(|_| request.is_tls());
     let io = reach(&request.place(), then, visit).await?;
-    let (io, is_h2) = match &request.tls {
+    let (io, is_h2) = match &name {
         Some(name) => secure(io, name, Alpn::of(manner.version), visit).await?,
         // Without TLS there is nothing to agree by; who asks for HTTP/2 knows that it is there (RFC 9113, section 3.3).
         None => (io, manner.version == HttpVersion::Two && whole.is_none()),

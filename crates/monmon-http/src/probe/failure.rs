@@ -190,3 +190,24 @@ pub(crate) fn cause<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) ->
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_says_of_a_connection_has_its_kind() {
+        const ENFILE: i32 = 23;
+        const ECONNREFUSED: i32 = 111;
+        const EHOSTUNREACH: i32 = 113;
+        for (code, kind) in [
+            (ENFILE, FailureKind::FdExhausted),
+            (ECONNREFUSED, FailureKind::ConnectRefused),
+            // No test can have a host that no router finds; what becomes of it is decided here.
+            (EHOSTUNREACH, FailureKind::ConnectUnreachable),
+        ] {
+            let failure = of_io(&io::Error::from_raw_os_error(code), Phase::Connect);
+            assert_eq!((failure.kind, failure.phase), (kind, Phase::Connect), "{code}");
+        }
+    }
+}

@@ -17,6 +17,8 @@ mod cookies;
 mod evidence;
 mod exchange;
 mod failure;
+#[cfg(test)]
+mod faults;
 mod gate;
 #[cfg(test)]
 mod h2_tests;

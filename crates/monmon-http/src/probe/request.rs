@@ -1,6 +1,7 @@
 //! What one request needs, worked out once: for a check when it is opened, for a redirect when it is met.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use bytes::Bytes;
@@ -9,7 +10,7 @@ use http::{Method, Request, Uri};
 use http_body_util::Full;
 use percent_encoding::percent_decode_str;
 use rustls::pki_types::ServerName;
-use url::{Host, Url};
+use url::{Host, Position, Url};
 
 use super::reach::Place;
 
@@ -27,19 +28,14 @@ pub(crate) struct Header {
     pub(crate) value: HeaderValue,
 }
 
-/// A request, ready to be sent any number of times.
+/// A request that can be sent any number of times. It keeps what tells it from others, and no more: there are as many of
+/// these as checks, and what is sent is written anew each time.
 #[derive(Clone, Debug)]
 pub(crate) struct Prepared {
+    /// Without user, password and fragment.
     pub(crate) url: Url,
-    pub(crate) host: String,
-    pub(crate) ip: Option<IpAddr>,
-    pub(crate) port: u16,
-    pub(crate) tls: Option<ServerName<'static>>,
     pub(crate) method: Method,
-    path: Uri,
-    whole: Uri,
-    headers: HeaderMap,
-    body: Bytes,
+    pub(crate) wanted: Arc<Wanted>,
     /// Whether the check's own headers are sent: no other origin was met on the way.
     pub(crate) origin_kept: bool,
 }
@@ -67,93 +63,114 @@ impl Prepared {
     pub(crate) fn new(
         url: &Url,
         method: Method,
-        wanted: &Wanted,
+        wanted: &Arc<Wanted>,
         origin_kept: bool,
     ) -> Result<Prepared, String> {
-        let host = url.host().ok_or("the URL names no host")?;
-        let ip = match &host {
-            Host::Ipv4(ip) => Some(IpAddr::V4(*ip)),
-            Host::Ipv6(ip) => Some(IpAddr::V6(*ip)),
-            Host::Domain(_) => None,
-        };
-        let port = url.port_or_known_default().ok_or("the URL names no port")?;
-        let host_name = match &host {
-            Host::Domain(name) => (*name).to_owned(),
-            Host::Ipv4(ip) => ip.to_string(),
-            Host::Ipv6(ip) => ip.to_string(),
-        };
-        let tls = match (url.scheme(), ip) {
-            ("https", Some(ip)) => Some(ServerName::IpAddress(ip.into())),
-            ("https", None) => Some(
-                ServerName::try_from(host_name.clone())
-                    .map_err(|_| format!("`{host_name}` is no name for TLS"))?,
-            ),
-            _ => None,
-        };
         let mut plain = url.clone();
         plain.set_fragment(None);
         // A URL with a host can always be without user and password.
         if plain.set_username("").is_err() || plain.set_password(None).is_err() {
             return Err("the URL cannot be used".to_owned());
         }
-        let path = match plain.query() {
-            Some(query) => format!("{}?{query}", plain.path()),
-            None => plain.path().to_owned(),
-        };
-        let uri =
-            |text: &str| text.parse::<Uri>().map_err(|error| format!("the URL cannot be sent: {error}"));
-        Ok(Prepared {
-            host: host_name,
-            ip,
-            port,
-            tls,
-            path: uri(&path)?,
-            whole: uri(plain.as_str())?,
-            headers: headers(url, wanted, origin_kept)?,
-            // A body may hold credentials as a header may; a method without one has none to send.
-            body: if origin_kept && takes_body(&method) { wanted.body.clone() } else { Bytes::new() },
-            url: plain,
-            method,
-            origin_kept,
-        })
+        let prepared = Prepared { url: plain, method, wanted: Arc::clone(wanted), origin_kept };
+        prepared.check()?;
+        Ok(prepared)
+    }
+
+    /// Makes everything once that is made for each sending, so that nothing of it can fail later.
+    fn check(&self) -> Result<(), String> {
+        let host = self.url.host_str().ok_or("the URL names no host")?;
+        self.url.port_or_known_default().ok_or("the URL names no port")?;
+        if self.is_tls() && self.server_name().is_none() {
+            return Err(format!("`{host}` is no name for TLS"));
+        }
+        if authority(&self.url).is_none() {
+            return Err("the host cannot be sent".to_owned());
+        }
+        for text in [self.path(), self.url.as_str()] {
+            text.parse::<Uri>().map_err(|error| format!("the URL cannot be sent: {error}"))?;
+        }
+        Ok(())
     }
 
     pub(crate) fn place(&self) -> Place<'_> {
-        Place { host: &self.host, ip: self.ip, port: self.port }
+        let ip = match self.url.host() {
+            Some(Host::Ipv4(ip)) => Some(IpAddr::V4(ip)),
+            Some(Host::Ipv6(ip)) => Some(IpAddr::V6(ip)),
+            Some(Host::Domain(_)) | None => None,
+        };
+        let host = self.url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+        Place { host, ip, port: self.url.port_or_known_default().unwrap_or_default() }
+    }
+
+    pub(crate) fn is_tls(&self) -> bool {
+        self.url.scheme() == "https"
+    }
+
+    /// What the certificate must be for.
+    pub(crate) fn server_name(&self) -> Option<ServerName<'static>> {
+        match self.url.host()? {
+            Host::Ipv4(ip) => Some(ServerName::IpAddress(IpAddr::V4(ip).into())),
+            Host::Ipv6(ip) => Some(ServerName::IpAddress(IpAddr::V6(ip).into())),
+            Host::Domain(name) => ServerName::try_from(name.to_owned()).ok(),
+        }
     }
 
     /// What stands in the request's first line over HTTP/1.1.
     pub(crate) fn path(&self) -> &str {
-        self.path.path_and_query().map_or("/", |path| path.as_str())
+        let path = &self.url[Position::BeforePath..Position::AfterQuery];
+        if path.is_empty() { "/" } else { path }
     }
 
-    pub(crate) fn body(&self) -> &[u8] {
-        &self.body
+    /// A body may hold credentials as a header may; a method without one has none to send.
+    pub(crate) fn body(&self) -> Bytes {
+        if self.origin_kept && takes_body(&self.method) { self.wanted.body.clone() } else { Bytes::new() }
     }
 
     /// As HTTP/1.1 has it: the path, and the host in a header. To a proxy that is given the request whole: the whole URL,
     /// and what the proxy wants to see.
     pub(crate) fn http1(&self, more: &More, by_proxy: Option<Option<HeaderValue>>) -> Asked {
-        let mut headers = self.headers.clone();
+        let mut headers = HeaderMap::with_capacity(self.wanted.headers.len() + 8);
+        headers.extend(authority(&self.url).map(|host| (header::HOST, host)));
+        self.put_headers(&mut headers);
+        // The connection is not used again; a server that knows may close it at once.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        self.put_own(&mut headers);
         let uri = match by_proxy {
             Some(authorization) => {
                 headers.extend(authorization.map(|value| (header::PROXY_AUTHORIZATION, value)));
-                self.whole.clone()
+                self.url.as_str()
             }
-            None => self.path.clone(),
+            None => self.path(),
         };
         self.request(uri, headers, more)
     }
 
     /// As HTTP/2 has it: the whole URL, and no host header.
     pub(crate) fn http2(&self, more: &More) -> Asked {
-        let mut headers = self.headers.clone();
+        let mut headers = HeaderMap::with_capacity(self.wanted.headers.len() + 6);
+        self.put_headers(&mut headers);
+        self.put_own(&mut headers);
         headers.remove(header::HOST);
         headers.remove(header::CONNECTION);
-        self.request(self.whole.clone(), headers, more)
+        self.request(self.url.as_str(), headers, more)
     }
 
-    fn request(&self, uri: Uri, mut headers: HeaderMap, more: &More) -> Asked {
+    fn put_headers(&self, headers: &mut HeaderMap) {
+        headers.insert(header::USER_AGENT, self.wanted.user_agent.clone());
+        headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(ENCODINGS));
+    }
+
+    fn put_own(&self, headers: &mut HeaderMap) {
+        if self.origin_kept {
+            for header in &self.wanted.headers {
+                headers.insert(header.name.clone(), header.value.clone());
+            }
+        }
+    }
+
+    fn request(&self, uri: &str, mut headers: HeaderMap, more: &More) -> Asked {
         if let Some(cookies) = &more.cookies {
             // The file's own cookies go first.
             let cookies = match headers.get(header::COOKIE) {
@@ -167,9 +184,9 @@ impl Prepared {
         if let Some(authorization) = more.authorization.as_ref().filter(|_| self.origin_kept) {
             headers.insert(header::AUTHORIZATION, authorization.clone());
         }
-        let mut request = Request::new(Full::new(self.body.clone()));
+        let mut request = Request::new(Full::new(self.body()));
         *request.method_mut() = self.method.clone();
-        *request.uri_mut() = uri;
+        *request.uri_mut() = uri.parse().expect("a request is prepared only if its URL can be sent");
         *request.headers_mut() = headers;
         request
     }
@@ -179,26 +196,13 @@ fn takes_body(method: &Method) -> bool {
     !matches!(*method, Method::GET | Method::HEAD)
 }
 
-fn headers(url: &Url, wanted: &Wanted, origin_kept: bool) -> Result<HeaderMap, String> {
-    let mut headers = HeaderMap::with_capacity(wanted.headers.len() + 5);
-    let authority = match (url.host_str(), url.port()) {
-        (Some(host), Some(port)) => format!("{host}:{port}"),
-        (Some(host), None) => host.to_owned(),
-        (None, _) => return Err("the URL names no host".to_owned()),
-    };
-    let host = HeaderValue::try_from(authority).map_err(|_| "the host cannot be sent".to_owned())?;
-    headers.insert(header::HOST, host);
-    headers.insert(header::USER_AGENT, wanted.user_agent.clone());
-    headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
-    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(ENCODINGS));
-    // The connection is not used again; a server that knows may close it at once.
-    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    if origin_kept {
-        for header in &wanted.headers {
-            headers.insert(header.name.clone(), header.value.clone());
-        }
+/// The host as the header has it, with the port where it is not the scheme's own.
+fn authority(url: &Url) -> Option<HeaderValue> {
+    let host = url.host_str()?;
+    match url.port() {
+        Some(port) => HeaderValue::try_from(format!("{host}:{port}")).ok(),
+        None => HeaderValue::from_str(host).ok(),
     }
-    Ok(headers)
 }
 
 /// User and password as the header that they stand for (RFC 7617).
@@ -337,6 +341,7 @@ mod tests {
             asked(header::HOST, "b.test"),
         ];
         let wanted = Wanted { headers, body: Bytes::new(), user_agent: HeaderValue::from_static(USER_AGENT) };
+        let wanted = Arc::new(wanted);
         let own = Prepared::new(&url, Method::GET, &wanted, true).unwrap().http1(&More::default(), None);
         assert_eq!(own.headers()["authorization"], "Basic dXNlcjpwQHNz");
         assert_eq!(

@@ -1,6 +1,7 @@
 //! Several requests that are one measurement: they run in order, and what one reply holds goes into later requests.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -178,14 +179,14 @@ impl Prober {
         session: &mut Session,
         visit: &mut Visit<'_>,
     ) -> Result<Option<Page>, Failure> {
-        let (request, wanted) = step.prepared(chain, values)?;
+        let request = step.prepared(chain, values)?;
         visit.facts.url = Some(request.url.clone());
         visit.facts.method = Some(request.method.clone());
         session.begin_step(visit.manner);
         let looks_in = !step.captures.is_empty();
         // Only what a matcher may want counts against the memory for pages.
         let pages = if is_last { self.pages.as_ref() } else { None }.or(looks_in.then_some(&self.own_pages));
-        let page = self.follow(&request, &wanted, &step.statuses, pages, session, visit).await?;
+        let page = self.follow(&request, &step.statuses, pages, session, visit).await?;
         visit.facts.hold(step, visit.trace.so_far());
         if visit.facts.misses.is_empty() {
             for capture in &step.captures {
@@ -207,11 +208,7 @@ fn of_step(mut failure: Failure, step: &Step) -> Failure {
 }
 
 impl Step {
-    fn prepared(
-        &self,
-        chain: &Chain,
-        values: &BTreeMap<&str, String>,
-    ) -> Result<(Prepared, Wanted), Failure> {
+    fn prepared(&self, chain: &Chain, values: &BTreeMap<&str, String>) -> Result<Prepared, Failure> {
         let wrong = |why: String| Failure::new(FailureKind::CaptureFailed, Phase::Start, why);
         let text = self.url.fill(values, url_part);
         let url: Url =
@@ -219,7 +216,7 @@ impl Step {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(wrong(format!("`{}` cannot be asked for", shown(&url))));
         }
-        let mut headers = chain.wanted.headers.clone();
+        let mut headers = chain.first.wanted.headers.clone();
         for (name, value) in &self.headers {
             let value = HeaderValue::try_from(value.fill(values, plain))
                 .map_err(|_| wrong(format!("the value of the header `{name}` cannot be sent")))?;
@@ -231,12 +228,11 @@ impl Step {
                 && header.value.to_str().is_ok_and(|value| value.to_ascii_lowercase().contains("json"))
         });
         let body = Bytes::from(self.body.fill(values, if is_json { json_part } else { plain }));
-        let wanted = Wanted { headers, body, user_agent: chain.wanted.user_agent.clone() };
+        let wanted = Wanted { headers, body, user_agent: chain.first.wanted.user_agent.clone() };
         // The check's headers are for the check's own origin; a step elsewhere has its own alone.
         let at_home = url.origin() == chain.first.url.origin();
         let wanted = if at_home { wanted } else { self.without_home(wanted) };
-        let request = Prepared::new(&url, self.method.clone(), &wanted, true).map_err(wrong)?;
-        Ok((request, wanted))
+        Prepared::new(&url, self.method.clone(), &Arc::new(wanted), true).map_err(wrong)
     }
 
     fn without_home(&self, mut wanted: Wanted) -> Wanted {

@@ -64,10 +64,11 @@ impl TestProber {
         let headers = basic_auth(&url).into_iter().chain(headers).collect();
         let manner = self.manner();
         let wanted = Wanted { headers, body: Bytes::new(), user_agent: manner.user_agent.clone() };
+        let wanted = Arc::new(wanted);
         let first = Prepared::new(&url, Method::GET, &wanted, true).unwrap();
         let statuses = parse_ranges("200-299").unwrap();
         Target {
-            what: What::Http(Box::new(Chain { first, wanted, steps: Vec::new() })),
+            what: What::Http(Box::new(Chain { first, steps: Box::default() })),
             manner: Arc::new(manner),
             expect: Expect { statuses, ..Expect::default() },
             timeout,

@@ -1,9 +1,10 @@
 //! The source's book of what it emitted and has not heard of yet.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use monmon_model::Outcome;
 use monmon_stage::{Ack, AckTracker, StageCounters};
 use tokio::sync::Notify;
 
@@ -18,6 +19,16 @@ pub(crate) struct Book {
     stretches: Mutex<VecDeque<Stretch>>,
     settled: Notify,
     counters: Arc<StageCounters>,
+    judging: Mutex<Judging>,
+    judged: Notify,
+}
+
+/// The measurements of which the source waits to hear what matchers made of them; few, since most need no more.
+#[derive(Default)]
+struct Judging {
+    awaited: HashSet<u64>,
+    /// None where it came to its end without a word.
+    came: Vec<(u64, Option<Outcome>)>,
 }
 
 #[derive(Debug)]
@@ -37,9 +48,45 @@ pub(crate) struct Settled {
 
 impl Book {
     pub(crate) fn new(counters: Arc<StageCounters>) -> Arc<Book> {
+        let (settled, judged) = (Notify::new(), Notify::new());
         let stretches = VecDeque::from([Stretch { last_seq: u64::MAX, open: 0, failed: 0 }]);
         let stretches = Mutex::new(stretches);
-        Arc::new(Book { open: AtomicU64::new(0), stretches, settled: Notify::new(), counters })
+        Arc::new(Book {
+            open: AtomicU64::new(0),
+            stretches,
+            settled,
+            counters,
+            judging: Mutex::default(),
+            judged,
+        })
+    }
+
+    /// What matchers make of this measurement shall be told. Said before it is emitted.
+    pub(crate) fn await_verdict(&self, seq: u64) {
+        self.judging().awaited.insert(seq);
+    }
+
+    /// The verdicts that came since this was asked before.
+    pub(crate) fn verdicts(&self) -> Vec<(u64, Option<Outcome>)> {
+        std::mem::take(&mut self.judging().came)
+    }
+
+    /// Waits until there are some.
+    pub(crate) async fn any_verdict(&self) {
+        self.judged.notified().await;
+    }
+
+    fn told(&self, seq: u64, outcome: Option<Outcome>) {
+        let mut judging = self.judging();
+        if judging.awaited.remove(&seq) {
+            judging.came.push((seq, outcome));
+            drop(judging);
+            self.judged.notify_one();
+        }
+    }
+
+    fn judging(&self) -> MutexGuard<'_, Judging> {
+        self.judging.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// An ack for one measurement; numbers go up.
@@ -91,13 +138,18 @@ impl Book {
         }
     }
 
-    fn stretches(&self) -> std::sync::MutexGuard<'_, VecDeque<Stretch>> {
+    fn stretches(&self) -> MutexGuard<'_, VecDeque<Stretch>> {
         self.stretches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl AckTracker for Book {
+    fn judged(&self, seq: u64, outcome: Outcome) {
+        self.told(seq, Some(outcome));
+    }
+
     fn resolved(&self, seq: u64, delivered: bool) {
+        self.told(seq, None);
         if seq != UNNUMBERED {
             if delivered {
                 self.counters.add_delivered(1);

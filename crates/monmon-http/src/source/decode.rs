@@ -17,8 +17,8 @@ use uuid::Uuid;
 use super::asking::{AskSpec, asking};
 use super::kinds::{fits_kind, more};
 use super::sites;
-use super::spec::{CheckSpec, HttpSpec, ReferenceSpec};
-use super::table::STATUS_DEFAULT;
+use super::spec::{CheckSpec, Checks, HttpSpec, ReferenceSpec};
+use super::table::{METHODS, STATUS_DEFAULT};
 use crate::probe::Limits;
 
 /// Most checks of one source.
@@ -70,7 +70,7 @@ pub(crate) fn decode(
         );
     }
     Box::new(HttpSpec {
-        checks,
+        checks: Checks::new(checks),
         concurrency: node
             .integer("concurrency")
             .and_then(|given| usize::try_from(given.value).ok())
@@ -81,6 +81,7 @@ pub(crate) fn decode(
         },
         pages_bytes_max: size("pages-max", 64 << 20),
         demo_site: demo_site(node, problems),
+        demo_site_may_be_taken: false,
         per_host: node.integer("per-host").and_then(|given| usize::try_from(given.value).ok()),
         references: references(node, context),
         ask: defaults.ask,
@@ -168,7 +169,7 @@ fn check(
         url,
         interval,
         timeout: node.duration("timeout").map_or(defaults.timeout, |given| given.value),
-        method: node.one_of("method").map_or_else(|| "GET".to_owned(), |given| given.value),
+        method: node.one_of("method").and_then(|given| method(&given.value)).unwrap_or(METHODS[0]),
         status,
         time,
         headers,
@@ -177,6 +178,11 @@ fn check(
         ask,
         more,
     })
+}
+
+/// The method of this name.
+pub(super) fn method(name: &str) -> Option<&'static str> {
+    METHODS.iter().copied().find(|known| *known == name)
 }
 
 pub(crate) fn default_status() -> Ranges {
@@ -281,8 +287,9 @@ fn matches(node: &Node, context: &DecodeContext<'_>, problems: &mut Problems) ->
     let mut matches: Vec<InlineSpec> = Vec::new();
     for child in &node.children {
         let found = match child.spec.name {
-            "match" => MatchSpec::read(child).map(InlineSpec::Pattern),
-            "wasm" => PluginSpec::read(child, context.folder, problems).map(InlineSpec::Plugin),
+            "match" => MatchSpec::read(child).map(|spec| InlineSpec::Pattern(Arc::new(spec))),
+            "wasm" => PluginSpec::read(child, context.folder, problems)
+                .map(|spec| InlineSpec::Plugin(Arc::new(spec))),
             _ => None,
         };
         let Some(found) = found else { continue };

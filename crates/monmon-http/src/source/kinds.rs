@@ -274,7 +274,7 @@ pub(super) fn what(
             let method = Method::from_bytes(spec.method.as_bytes()).expect("the table lists methods only");
             let first = Prepared::new(&url, method, &wanted, true).map_err(wrong)?;
             let steps = more.steps.iter().map(|step| ready_step(step, context)).collect::<Result<_, _>>()?;
-            return Ok(What::Http(Box::new(Chain { first, wanted, steps })));
+            return Ok(What::Http(Box::new(Chain { first, steps })));
         }
         "ws" | "wss" => {
             let scheme = if url.scheme() == "ws" { "http" } else { "https" };

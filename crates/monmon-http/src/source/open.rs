@@ -1,5 +1,8 @@
 //! Opening the source: late values come, what checks share is made, the demo site's port is taken.
 
+use std::collections::HashMap;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +35,8 @@ pub(crate) struct Ready {
     pub(super) ask: Arc<AskSpec>,
     /// Of the checks of one host, which may be limited together.
     pub(crate) host: u32,
+    /// Matchers of its own look at its page, in a later stage.
+    pub(crate) is_matched: bool,
 }
 
 impl Ready {
@@ -53,11 +58,12 @@ impl Ready {
 pub(crate) async fn open(spec: &HttpSpec, context: StageContext) -> Result<OpenStage, StageError> {
     // Certificates and key files are read, which blocks; nothing else runs on this stage yet.
     let mut manners = Manners::new(&context);
-    let mut hosts = Hosts::default();
+    let mut known = Known::default();
     let checks = spec
         .checks
-        .iter()
-        .map(|check| ready(check, &mut manners, &mut hosts, &context))
+        .take()
+        .into_iter()
+        .map(|check| ready(check, &mut manners, &mut known, &context))
         .collect::<Result<Vec<_>, _>>()?;
     let references = spec
         .references
@@ -66,14 +72,7 @@ pub(crate) async fn open(spec: &HttpSpec, context: StageContext) -> Result<OpenS
         .collect::<Result<Vec<_>, _>>()?;
     drop(manners);
     let demo = match spec.demo_site {
-        Some(address) => Some(std::net::TcpListener::bind(address).and_then(|listener| {
-            listener.set_nonblocking(true)?;
-            Ok(listener)
-        }).map_err(|error| {
-            StageError::permanent(format!("the demo site cannot be served at {address}"))
-                .caused_by(error)
-                .help("is something else listening there? choose another port in `demo-site` and in the checks")
-        })?),
+        Some(address) => demo_listener(address, spec.demo_site_may_be_taken)?,
         None => None,
     };
     descriptors::warn_if_few(&context.stage, checks.len(), spec.concurrency, descriptors::raise());
@@ -92,25 +91,53 @@ pub(crate) async fn open(spec: &HttpSpec, context: StageContext) -> Result<OpenS
     })))
 }
 
-/// Numbers for hosts.
-#[derive(Default)]
-struct Hosts(std::collections::HashMap<String, u32>);
+fn demo_listener(address: SocketAddr, may_be_taken: bool) -> Result<Option<TcpListener>, StageError> {
+    let listening = TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    match listening {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if may_be_taken && error.kind() == ErrorKind::AddrInUse => Ok(None),
+        Err(error) => Err(StageError::permanent(format!("the demo site cannot be served at {address}"))
+            .caused_by(error)
+            .help("is something else listening there? choose another port in `demo-site` and in the checks")),
+    }
+}
 
-impl Hosts {
-    fn number(&mut self, target: &Target, url: &Url) -> u32 {
-        let host = match target.place() {
-            Some(place) => place.host.to_owned(),
-            None => url.host_str().unwrap_or_default().to_owned(),
-        };
-        let next = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
-        *self.0.entry(host).or_insert(next)
+/// What many checks have alike.
+#[derive(Default)]
+struct Known {
+    /// Numbers for hosts.
+    hosts: HashMap<String, u32>,
+    header_names: HashMap<String, HeaderName>,
+}
+
+impl Known {
+    fn host(&mut self, target: &Target, url: &Url) -> u32 {
+        let host = target.place().map_or_else(|| url.host_str().unwrap_or_default(), |place| place.host);
+        if let Some(number) = self.hosts.get(host) {
+            return *number;
+        }
+        let next = u32::try_from(self.hosts.len()).unwrap_or(u32::MAX);
+        self.hosts.insert(host.to_owned(), next);
+        next
+    }
+
+    fn header_name(&mut self, name: &str) -> Option<HeaderName> {
+        if let Some(known) = self.header_names.get(name) {
+            return Some(known.clone());
+        }
+        let new = HeaderName::from_bytes(name.as_bytes()).ok()?;
+        self.header_names.insert(name.to_owned(), new.clone());
+        Some(new)
     }
 }
 
 fn ready(
-    spec: &CheckSpec,
+    spec: CheckSpec,
     manners: &mut Manners<'_>,
-    hosts: &mut Hosts,
+    known: &mut Known,
     context: &StageContext,
 ) -> Result<Ready, StageError> {
     let wrong = |code: Code, late: &Late, message: String| {
@@ -127,8 +154,7 @@ fn ready(
     headers.reserve_exact(spec.headers.len());
     for (name, late) in &spec.headers {
         let value = late.resolve(&*context.world)?;
-        let (Ok(name), Ok(mut value)) =
-            (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value.expose()))
+        let (Some(name), Ok(mut value)) = (known.header_name(name), HeaderValue::from_str(value.expose()))
         else {
             return Err(wrong(
                 Code::BadSecret,
@@ -141,39 +167,36 @@ fn ready(
         headers.push(Header { name, value });
     }
     let shown_url = shown(&url);
-    let kind = what(spec, url.clone(), &manner, headers, context)?;
+    let kind = what(&spec, url.clone(), &manner, headers, context)?;
     let none = MoreSpec::default();
     let more = spec.more.as_deref().unwrap_or(&none);
     let (method, shown_url) = match &kind {
         // With its query, as it is asked for.
-        What::Http(chain) => (spec.method.clone(), shown_first(chain, &url)),
-        What::Other(_) => (word_of(url.scheme()).to_owned(), shown_url),
+        What::Http(chain) => (spec.method, shown_first(chain, &url)),
+        What::Other(_) => (word_of(url.scheme()), shown_url),
     };
     let check = Check {
         id: spec.id,
-        name: spec.name.clone(),
+        name: spec.name,
         pipeline: context.pipeline.to_string(),
         source: context.stage.to_string(),
-        method,
+        method: method.to_owned(),
         url: shown_url,
         schedule: more.schedule.as_ref().map(|schedule| schedule.text().to_owned()),
         interval_us: spec.interval.as_micros() as u64,
         timeout_us: spec.timeout.as_micros() as u64,
-        labels: spec.labels.clone(),
+        labels: spec.labels,
     };
-    let expect = Expect {
-        statuses: spec.status.clone(),
-        time_max: spec.time,
-        slow: more.slow,
-        certificate: more.certificate,
-    };
+    let expect =
+        Expect { statuses: spec.status, time_max: spec.time, slow: more.slow, certificate: more.certificate };
     let target = Target { what: kind, manner, expect, timeout: spec.timeout };
     let cadence = match &more.schedule {
         Some(cron) => Cadence::by(cron.clone(), spec.interval),
         None => Cadence::new(spec.id, spec.interval),
     };
-    let host = hosts.number(&target, &url);
-    Ok(Ready { cadence, check: Arc::new(check), target, ask: Arc::clone(&spec.ask), host })
+    let host = known.host(&target, &url);
+    let is_matched = !spec.matches.is_empty();
+    Ok(Ready { cadence, check: Arc::new(check), target, ask: spec.ask, host, is_matched })
 }
 
 /// The first request's URL; its user and password are no part of the request that was prepared.
@@ -207,7 +230,7 @@ fn reference_target(
         url: reference.url.clone(),
         interval: Duration::ZERO,
         timeout: reference.timeout,
-        method: "GET".to_owned(),
+        method: "GET",
         status: super::decode::default_status(),
         time: None,
         headers: Vec::new(),

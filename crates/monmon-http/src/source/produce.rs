@@ -28,6 +28,10 @@ use crate::timeline::{Shift, Timeline};
 
 /// How often the wall clock is looked at.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// Most measurements of which it is waited for what matchers make of them. Beyond them transport alone decides.
+const JUDGING_MAX: usize = 16_384;
+/// How long it may take. What matchers find later leads to no other try.
+const JUDGED_WITHIN: Duration = Duration::from_secs(30);
 /// Most rows of what is owed that are told in one go, so that the next slot does not wait for them.
 const TOLD_MAX: usize = 64;
 /// How long the last receipt waits for what is under way, at most, and as a share of the grace.
@@ -82,6 +86,8 @@ pub(crate) struct Producer {
     tries: HashMap<Id, Try>,
     /// Tries that are on no schedule: again after a failure, and sooner while a check is down.
     later: BinaryHeap<Reverse<(Instant, Try)>>,
+    /// By their numbers: what may be tried again once the check's own matchers were heard, and when it was handed over.
+    judging: HashMap<u64, (Instant, Try)>,
     hosts: BTreeMap<u32, Host>,
     /// Over all hosts.
     waiting: usize,
@@ -135,6 +141,7 @@ impl Producer {
             under_way: JoinSet::new(),
             tries: HashMap::new(),
             later: BinaryHeap::new(),
+            judging: HashMap::new(),
             hosts: BTreeMap::new(),
             waiting: 0,
             seq: 0,
@@ -168,6 +175,7 @@ impl Producer {
         let stop = self.context.stop.clone();
         let room = Arc::clone(&self.room);
         let handover = self.handover.clone();
+        let book = Arc::clone(&self.book);
         let mut due = Vec::new();
         loop {
             tokio::select! {
@@ -203,6 +211,12 @@ impl Producer {
                 Some(landed) = self.under_way.join_next_with_id() => {
                     self.land(landed);
                     self.settle();
+                    if let Some(later) = self.later_at().filter(|later| *later < timer.deadline()) {
+                        timer.as_mut().reset(later);
+                    }
+                }
+                () = book.any_verdict() => {
+                    self.judge();
                     if let Some(later) = self.later_at().filter(|later| *later < timer.deadline()) {
                         timer.as_mut().reset(later);
                     }
@@ -297,9 +311,11 @@ impl Producer {
         let stop = self.context.stop.clone();
         let room = Arc::clone(&self.room);
         let handover = self.handover.clone();
+        let book = Arc::clone(&self.book);
         let mut next = 0u32;
         let count = u32::try_from(self.checks.len()).unwrap_or(u32::MAX);
-        while next < count || !self.under_way.is_empty() || !self.later.is_empty() {
+        while next < count || !self.under_way.is_empty() || !self.later.is_empty() || !self.judging.is_empty()
+        {
             self.take_later(Instant::now());
             while next < count && self.has_room() {
                 self.begin(Try { check: next, slot, attempt: 1 });
@@ -311,6 +327,7 @@ impl Producer {
                 () = stop.cancelled() => break,
                 () = handover.closed() => return,
                 Some(landed) = self.under_way.join_next_with_id() => self.land(landed),
+                () = book.any_verdict() => self.judge(),
                 () = room.notified() => {}
                 () = sleep_until(later.unwrap_or_else(Instant::now)), if later.is_some() => {}
             }
@@ -475,7 +492,11 @@ impl Producer {
                     self.shortage.tell(&self.context.stage, Instant::now());
                 }
                 self.mark(check, slot, &mut measurement);
-                self.again(what, measurement.outcome);
+                if is_good(measurement.outcome) {
+                    self.wait_for_matchers(what, measurement.seq);
+                } else {
+                    self.again(what, measurement.outcome);
+                }
                 self.hand_over(measurement, page);
             }
             Err(error) => {
@@ -488,9 +509,33 @@ impl Producer {
         }
     }
 
+    /// What went well so far may still be found at fault by the check's own matchers, in a later stage. Where that would
+    /// lead to another try it is waited for.
+    fn wait_for_matchers(&mut self, what: Try, seq: u64) {
+        let ready = &self.checks[what.check as usize];
+        let may_follow = what.attempt < ready.retry().attempts || ready.when_down().is_some();
+        if ready.is_matched && may_follow && self.judging.len() < JUDGING_MAX {
+            self.book.await_verdict(seq);
+            self.judging.insert(seq, (Instant::now(), what));
+        }
+    }
+
+    /// Hears what matchers made of measurements. A slot whose check was due again meanwhile is not tried once more.
+    fn judge(&mut self) {
+        let now = Instant::now();
+        for (seq, outcome) in self.book.verdicts() {
+            let Some((since, what)) = self.judging.remove(&seq) else { continue };
+            let is_newest = self.context.mode == Mode::Once
+                || self.line.at(now) < self.checks[what.check as usize].cadence.at_or_after(what.slot + 1);
+            if let Some(outcome) = outcome.filter(|_| is_newest && now - since <= JUDGED_WITHIN) {
+                self.again(what, outcome);
+            }
+        }
+    }
+
     /// Whether there is more to do about a slot: another try, or a look before the next slot.
     fn again(&mut self, what: Try, outcome: Outcome) {
-        if matches!(outcome, Outcome::Up | Outcome::Degraded) || self.context.stop.is_cancelled() {
+        if is_good(outcome) || self.context.stop.is_cancelled() {
             return;
         }
         let ready = &self.checks[what.check as usize];
@@ -660,4 +705,8 @@ impl Producer {
         }
         self.give_last_receipt(now).await;
     }
+}
+
+fn is_good(outcome: Outcome) -> bool {
+    matches!(outcome, Outcome::Up | Outcome::Degraded)
 }

@@ -16,7 +16,7 @@ use monmon_syntax::{
 };
 use url::Url;
 
-use super::decode::{CHECKS_MAX, Defaults, Names, default_status, header_fault, label_name};
+use super::decode::{CHECKS_MAX, Defaults, Names, default_status, header_fault, label_name, method};
 use super::spec::CheckSpec;
 use super::table::{
     INTERVAL_MAX, INTERVAL_MIN, METHODS, SCHEMES, STATUS_MAX, STATUS_MIN, TIMEOUT_MAX, TIMEOUT_MIN,
@@ -247,10 +247,11 @@ impl Columns {
             within("timeout", cell(3), TIMEOUT_MIN, TIMEOUT_MAX)
                 .map(|given| timeout = given.unwrap_or(timeout)),
         );
-        let method = cell(4).unwrap_or("GET").to_ascii_uppercase();
-        if !METHODS.contains(&method.as_str()) {
-            keep(Err(format!("`{}` is none of the methods {}", printable(&method), METHODS.join(", "))));
-        }
+        let given = cell(4).unwrap_or("GET").to_ascii_uppercase();
+        let method = method(&given).unwrap_or_else(|| {
+            keep(Err(format!("`{}` is none of the methods {}", printable(&given), METHODS.join(", "))));
+            METHODS[0]
+        });
         let mut status = self.status.clone();
         if let Some(text) = cell(5) {
             match parse_ranges(text) {
@@ -293,7 +294,7 @@ impl Columns {
         // Patterns are compiled, and what is wrong with one told, where those of pipeline files are.
         let matches = given(&self.matches).into_iter().map(|(name, pattern)| {
             let (name, pattern) = (Spanned::new(name, span), Spanned::new(pattern, span));
-            InlineSpec::Pattern(MatchSpec { name, pattern, present: true })
+            InlineSpec::Pattern(Arc::new(MatchSpec { name, pattern, present: true }))
         });
         let matches = matches.collect();
         if !faults.is_empty() {

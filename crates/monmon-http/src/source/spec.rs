@@ -1,7 +1,7 @@
 //! An http source as the file asks for it.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use monmon_model::Labels;
@@ -21,15 +21,36 @@ const DESCRIBED_MAX: usize = 1_000;
 
 #[derive(Debug)]
 pub(crate) struct HttpSpec {
-    pub(crate) checks: Vec<CheckSpec>,
+    pub(crate) checks: Checks,
     pub(crate) concurrency: usize,
     pub(crate) limits: Limits,
     pub(crate) pages_bytes_max: u64,
     pub(crate) demo_site: Option<SocketAddr>,
+    /// Another process may serve it: then it is not served here.
+    pub(crate) demo_site_may_be_taken: bool,
     pub(crate) per_host: Option<usize>,
     pub(super) references: Vec<ReferenceSpec>,
     /// What checks do that do not say otherwise.
     pub(super) ask: Arc<AskSpec>,
+}
+
+/// The checks until the source opens: they go over to it then, so that a hundred thousand are not there twice.
+#[derive(Debug)]
+pub(crate) struct Checks(Mutex<Vec<CheckSpec>>);
+
+impl Checks {
+    pub(super) fn new(mut checks: Vec<CheckSpec>) -> Checks {
+        checks.shrink_to_fit();
+        Checks(Mutex::new(checks))
+    }
+
+    pub(super) fn take(&self) -> Vec<CheckSpec> {
+        std::mem::take(&mut *self.get())
+    }
+
+    fn get(&self) -> MutexGuard<'_, Vec<CheckSpec>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Something that is asked to learn whether the prober's own network is alive.
@@ -46,7 +67,7 @@ pub(crate) struct CheckSpec {
     pub(crate) url: Late,
     pub(crate) interval: Duration,
     pub(crate) timeout: Duration,
-    pub(crate) method: String,
+    pub(crate) method: &'static str,
     pub(crate) status: Ranges,
     pub(crate) time: Option<Duration>,
     pub(crate) headers: Vec<(String, Late)>,
@@ -107,19 +128,29 @@ impl StageSpec for HttpSpec {
             let id = check.id;
             check.matches.clone().into_iter().map(move |spec| InlineMatch { check: id, spec })
         };
-        self.checks.iter().flat_map(of).collect()
+        self.checks.get().iter().flat_map(of).collect()
+    }
+
+    fn keep_checks(&mut self, wanted: &dyn Fn(&str) -> bool) -> Vec<String> {
+        let mut checks = self.checks.get();
+        let names = checks.iter().map(|check| check.name.clone()).collect();
+        checks.retain(|check| wanted(&check.name));
+        // Whoever runs the file serves it already.
+        self.demo_site_may_be_taken = true;
+        names
     }
 
     fn describe(&self) -> Value {
+        let checks = self.checks.get();
         let mut described = json!({
             "concurrency": self.concurrency,
             "wire-max": format_size(self.limits.body_wire_bytes_max),
             "body-max": format_size(self.limits.body_bytes_max),
             "pages-max": format_size(self.pages_bytes_max),
-            "checks": self.checks.iter().take(DESCRIBED_MAX).map(|check| check.describe(&self.ask)).collect::<Vec<_>>(),
+            "checks": checks.iter().take(DESCRIBED_MAX).map(|check| check.describe(&self.ask)).collect::<Vec<_>>(),
         });
-        if self.checks.len() > DESCRIBED_MAX {
-            described["checks-more"] = json!(self.checks.len() - DESCRIBED_MAX);
+        if checks.len() > DESCRIBED_MAX {
+            described["checks-more"] = json!(checks.len() - DESCRIBED_MAX);
         }
         if let Some(address) = self.demo_site {
             described["demo-site"] = json!(address.to_string());

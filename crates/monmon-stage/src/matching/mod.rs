@@ -5,6 +5,8 @@ mod pattern;
 mod plugin;
 mod values;
 
+use std::sync::Arc;
+
 use monmon_syntax::Spanned;
 use serde_json::Value;
 use uuid::Uuid;
@@ -20,10 +22,11 @@ pub struct InlineMatch {
     pub spec: InlineSpec,
 }
 
+/// Shared with the stage that does the work.
 #[derive(Clone, Debug)]
 pub enum InlineSpec {
-    Pattern(MatchSpec),
-    Plugin(PluginSpec),
+    Pattern(Arc<MatchSpec>),
+    Plugin(Arc<PluginSpec>),
 }
 
 impl InlineSpec {

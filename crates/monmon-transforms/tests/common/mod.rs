@@ -12,7 +12,7 @@ use monmon_stage::{
     Ack, DecodeContext, Envelope, Item, Mode, OpenStage, Page, PageHold, ProberIdentity, StageContext,
     StageSpec, SystemClock, SystemWorld,
 };
-use monmon_syntax::{MemoryLoader, Node, Problems, SourceMap, load, read};
+use monmon_syntax::{FileId, MemoryLoader, Node, Problems, SourceMap, Span, Spanned, load, read};
 use monmon_transforms::{REGEX, inline_stage};
 use uuid::Uuid;
 
@@ -36,7 +36,20 @@ pub(crate) fn inline(text: &str, check: Uuid) -> (Box<dyn StageSpec>, Problems) 
     let (node, _, mut problems) = node(text);
     let specs = node.children_named("match").filter_map(MatchSpec::read);
     let matches: Vec<InlineMatch> =
-        specs.map(|spec| InlineMatch { check, spec: InlineSpec::Pattern(spec) }).collect();
+        specs.map(|spec| InlineMatch { check, spec: InlineSpec::Pattern(Arc::new(spec)) }).collect();
+    let stage = inline_stage("sites", &matches, &MemoryLoader::new(), &mut problems);
+    (stage.expect("there are patterns"), problems)
+}
+
+/// A matcher for each of many checks.
+pub(crate) fn inline_each(all: impl Iterator<Item = (Uuid, String)>) -> (Box<dyn StageSpec>, Problems) {
+    let span = Span::new(FileId(0), 0, 0);
+    let of = |(check, pattern)| {
+        let (name, pattern) = (Spanned::new("own".to_owned(), span), Spanned::new(pattern, span));
+        InlineMatch { check, spec: InlineSpec::Pattern(Arc::new(MatchSpec { name, pattern, present: true })) }
+    };
+    let matches: Vec<InlineMatch> = all.map(of).collect();
+    let mut problems = Problems::new();
     let stage = inline_stage("sites", &matches, &MemoryLoader::new(), &mut problems);
     (stage.expect("there are patterns"), problems)
 }

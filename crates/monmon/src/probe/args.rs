@@ -6,9 +6,16 @@ use clap::{Args, ValueEnum};
 
 #[derive(Debug, Args)]
 pub(crate) struct ProbeArgs {
-    /// What to ask for: https, http, ws, wss, tcp, tls, dns or ping URLs; https where none is said
+    /// What to ask for: https, http, ws, wss, tcp, tls, dns or ping URLs; https where none is said. With --file names of checks
     #[arg(required = true, value_name = "URL")]
     pub(crate) urls: Vec<String>,
+    /// A pipeline file, of which checks are named: with all that it says of them and of their source, and with the transforms
+    /// behind; nothing reaches its sinks
+    #[arg(short = 'f', long, value_name = "FILE", conflicts_with_all = [
+        "method", "headers", "data", "user", "timeout", "status", "matches", "http", "ipv4", "ipv6", "each", "resolve",
+        "resolver", "proxy", "no_redirects", "ca", "cert", "key", "server_name", "ask",
+    ])]
+    pub(crate) file: Option<PathBuf>,
     /// The request's method; POST where there is a body
     #[arg(short = 'X', long, value_name = "METHOD")]
     pub(crate) method: Option<String>,

@@ -32,8 +32,27 @@ pub(super) fn take() -> Vec<Measurement> {
     all
 }
 
+/// One that came on several ways is one, with what was found on each.
+fn keep(collected: &mut Vec<Measurement>, measurement: Measurement) {
+    let Some(known) = collected.iter_mut().find(|known| known.id == measurement.id) else {
+        return collected.push(measurement);
+    };
+    if measurement.outcome > known.outcome {
+        (known.outcome, known.reason) = (measurement.outcome, measurement.reason);
+    }
+    for found in measurement.matches {
+        if !known.matches.contains(&found) {
+            known.matches.push(found);
+        }
+    }
+}
+
 #[derive(Debug)]
 struct CollectSpec;
+
+pub(super) fn spec() -> Box<dyn StageSpec> {
+    Box::new(CollectSpec)
+}
 
 fn decode(_node: &Node, _context: &DecodeContext<'_>, _problems: &mut Problems) -> Box<dyn StageSpec> {
     Box::new(CollectSpec)
@@ -60,7 +79,7 @@ impl Sink for CollectSink {
             for envelope in batch {
                 if let Item::Measurement(measured) = envelope.item {
                     let mut collected = COLLECTED.lock().unwrap_or_else(PoisonError::into_inner);
-                    collected.push(*measured.measurement);
+                    keep(&mut collected, *measured.measurement);
                 }
                 envelope.ack.deliver();
             }

@@ -3,6 +3,7 @@
 
 mod args;
 mod collect;
+mod file;
 mod text;
 mod waterfall;
 
@@ -15,7 +16,7 @@ use monmon_engine::{Engine, RunOptions, stop_pair};
 use monmon_model::{Measurement, Outcome, wire};
 use monmon_plan::{Catalogue, compile, resolve};
 use monmon_stage::{Mode, ProberIdentity, SystemClock, SystemWorld};
-use monmon_syntax::{DiskLoader, FileLoader, LoadError, Problems, Report, load};
+use monmon_syntax::{DiskLoader, FileLoader, LoadError, Problems, Report, load, printable};
 use uuid::Uuid;
 
 pub(crate) use args::ProbeArgs;
@@ -36,29 +37,46 @@ pub(crate) async fn probe(args: &ProbeArgs) -> Exit {
         logs::say(&format!("monmon: {message}"));
         return Exit::Failed;
     }
-    let text = match text::pipeline(args) {
-        Ok(text) => text,
-        Err(message) => {
-            logs::say(&format!("monmon: {message}"));
-            return Exit::Failed;
-        }
+    let text = match &args.file {
+        Some(_) => String::new(),
+        None => match text::pipeline(args) {
+            Ok(text) => text,
+            Err(message) => {
+                logs::say(&format!("monmon: {message}"));
+                return Exit::Failed;
+            }
+        },
     };
-    match run(text).await {
+    match run(args, text).await {
         Ok(measurements) => show(args, &measurements),
         Err(exit) => exit,
     }
 }
 
 /// Carries the pipeline out once. What is wrong with it is told.
-async fn run(text: String) -> Result<Vec<Measurement>, Exit> {
+async fn run(args: &ProbeArgs, text: String) -> Result<Vec<Measurement>, Exit> {
     static PROBE: Catalogue = Catalogue { kinds: &KINDS, inline_kinds: CATALOGUE.inline_kinds };
     static KINDS: [&monmon_stage::StageKind; 4] =
         [&monmon_http::SOURCE, &monmon_transforms::REGEX, &monmon_wasm::WASM, &collect::SINK];
     let loader = CommandLine { text };
     let mut problems = Problems::new();
-    let loaded = load(Path::new(NAME), &loader, &mut problems);
-    let plan = resolve(&loaded, &PROBE, &loader, &mut problems)
-        .and_then(|spec| compile(spec, &PROBE, &loader, &mut problems))
+    let (path, catalogue) = match &args.file {
+        Some(path) => (path.as_path(), &CATALOGUE),
+        None => (Path::new(NAME), &PROBE),
+    };
+    let loaded = load(path, &loader, &mut problems);
+    let mut spec = resolve(&loaded, catalogue, &loader, &mut problems);
+    if args.file.is_some() && !problems.has_errors() {
+        spec = match spec.map(|spec| file::only(spec, &args.urls)).transpose() {
+            Ok(spec) => spec,
+            Err(message) => {
+                logs::say(&printable(&format!("monmon: {message}")));
+                return Err(Exit::Failed);
+            }
+        };
+    }
+    let plan = spec
+        .and_then(|spec| compile(spec, catalogue, &loader, &mut problems))
         .filter(|_| !problems.has_errors());
     let tell = |problems: &Problems| {
         logs::say(Report::new(problems, &loaded.sources).render(&logs::report_handler()).trim_end());

@@ -40,9 +40,10 @@ impl WebSocket {
         visit: &mut Visit<'_>,
     ) -> Result<Option<Page>, Failure> {
         let manner = visit.manner;
-        let then = if self.request.tls.is_some() { Then::Tls } else { Then::Talk };
+        let then = if self.request.is_tls() { Then::Tls } else { Then::Talk };
         let io = reach(&self.request.place(), then, visit).await?;
-        let io = match &self.request.tls {
+        let name = self.request.server_name().filter(|_| self.request.is_tls());
+        let io = match &name {
             Some(name) => secure(io, name, Alpn::Http1, visit).await?.0,
             None => io,
         };

@@ -232,7 +232,7 @@ fn native_roots() -> RootCertStore {
 
 impl Manner {
     /// What a check wants sent, with the headers of its credentials first, so that its own replace them.
-    pub(in crate::source) fn wanted(&self, headers: Vec<Header>, body: Bytes) -> Wanted {
-        Wanted { headers, body, user_agent: self.user_agent.clone() }
+    pub(in crate::source) fn wanted(&self, headers: Vec<Header>, body: Bytes) -> Arc<Wanted> {
+        Arc::new(Wanted { headers, body, user_agent: self.user_agent.clone() })
     }
 }

@@ -72,7 +72,7 @@ const RETRY: NodeSpec = NodeSpec {
             name: "attempts",
             kind: ValueKind::Integer { min: 1, max: 10 },
             required: true,
-            help: "most tries of a slot, with the first; what only a matcher finds fault with is not tried again",
+            help: "most tries of a slot, with the first; what the check's own matchers find fault with is tried again as well",
             example: "attempts=3",
             ..OptionSpec::BLANK
         },
@@ -382,7 +382,7 @@ pub(in crate::source) const BODY_HASH: OptionSpec = OptionSpec {
 pub(in crate::source) const WHEN_DOWN: OptionSpec = OptionSpec {
     name: "interval-when-down",
     kind: ValueKind::Duration { min: INTERVAL_MIN, max: INTERVAL_MAX },
-    help: "time from slot to slot while the check is down (by its transport or an `expect`; what only a matcher finds is not known to the source)",
+    help: "time from slot to slot while the check is down: by its transport, an `expect`, or a matcher inside of it",
     example: r#"interval-when-down="10s""#,
     ..OptionSpec::BLANK
 };
