@@ -30,6 +30,10 @@ const EVENT_PREFIX: &[u8] = br#"{"v":1,"#;
 
 /// What a message may be.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every message is of the large kind, and passed on at once"
+)]
 pub enum Message {
     Measurement(Measurement),
     Event(Event),
