@@ -763,9 +763,11 @@ BEGIN
             ))
         ) AS rl ON true
         LEFT JOIN LATERAL (
-            SELECT r.prober_id FROM monmon_rollup_day AS r WHERE r.check_id = c.id
-            ORDER BY date_trunc('day', r.start_at, 'UTC') DESC, r.last_at DESC LIMIT 1
-        ) AS rp ON l.scheduled_at IS NULL OR l.scheduled_at < rl.last_at
+            SELECT r.prober_id FROM monmon_rollup_day AS r
+            WHERE r.check_id = c.id AND (l.scheduled_at IS NULL OR l.scheduled_at < rl.last_at)
+              AND r.id >= monmon_uuid_floor(date_trunc('day', rl.last_at, 'UTC'))
+            ORDER BY r.last_at DESC LIMIT 1
+        ) AS rp ON true
         WHERE f.scheduled_at IS NOT NULL OR rf.first_at IS NOT NULL
     ),
     compared AS (
