@@ -42,7 +42,10 @@ async fn main() {
             begun.elapsed().as_secs_f64()
         );
     }
-    client.batch_execute("VACUUM ANALYZE").await.expect("analysed");
+    let tables = "SELECT string_agg(format('%I', relname), ', ') FROM pg_class
+                  WHERE relkind = 'r' AND relnamespace = 'year'::regnamespace";
+    let tables: String = one(&client, tables).await;
+    client.batch_execute(&format!("VACUUM ANALYZE {tables}")).await.expect("analysed");
     for (what, pattern) in [
         ("measurements", "monmon\\_measurement%"),
         ("minutes", "monmon\\_rollup\\_minute%"),
@@ -259,7 +262,7 @@ impl Year {
             println!("holding a day against its measurements: {}, {said}", ms(begun.elapsed()));
             let begun = Instant::now();
             let apply = format!(
-                "SELECT monmon_retention_apply('{{\"measurements\": \"30 days\"}}', now(), 'monmon_measurement', '{oldest}')"
+                "SELECT monmon_retention_apply('{{\"measurements\": \"1 day\"}}', now(), 'monmon_measurement', '{oldest}')"
             );
             let said: String = one(client, &apply).await;
             println!("dropping a day: {}, {said}", ms(begun.elapsed()));
