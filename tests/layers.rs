@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 /// Rows from the ground up. Crates of a row never see each other.
-const ROWS: [&[&str]; 5] = [
+const ROWS: [&[&str]; 6] = [
     &["monmon-model", "monmon-syntax"],
     &["monmon-stage"],
     &["monmon-plan"],
@@ -19,7 +19,9 @@ const ROWS: [&[&str]; 5] = [
         "monmon-transforms",
         "monmon-wasm",
         "monmon-web",
+        "monmon-webhook",
     ],
+    &["monmon-detect"],
     &["monmon"],
 ];
 

@@ -68,6 +68,26 @@ fn the_examples_of_the_page_about_checks_are_sound() {
     assert_eq!(examples, 2);
 }
 
+/// Each example of the page about incidents, as a part of a pipeline.
+#[test]
+fn the_examples_of_the_page_about_incidents_are_sound() {
+    let page = include_str!("../docs/incidents.md");
+    let mut examples = 0;
+    for block in page.split("```kdl\n").skip(1) {
+        let block = block.split("```").next().expect("a block has an end");
+        let detector =
+            if block.contains("transforms {") { "" } else { "transforms { detect \"outages\"; }\n" };
+        let source = "sources { kafka \"events\" brokers=\"b:1\" topic=\"t\" group=\"g\"; }\n";
+        let text = format!("pipeline \"docs\"\n{source}{detector}{block}");
+        let loader = monmon_syntax::MemoryLoader::new().with("docs.kdl", text.as_bytes());
+        let front = monmon::front(std::path::Path::new("docs.kdl"), &loader);
+        let told: Vec<&str> = front.problems.iter().map(|problem| problem.message.as_str()).collect();
+        assert!(front.plan.is_some() && told.is_empty(), "{told:?} in {text}");
+        examples += 1;
+    }
+    assert_eq!(examples, 2);
+}
+
 fn reference() -> String {
     let mut text = String::from(
         "# Pipelines: the reference\n\nMade from the tables that monmon itself decodes by; the README has the tour. Any option may \

@@ -19,6 +19,8 @@ pub const STEPS_MAX: usize = 32;
 pub const ADDRESSES_MAX: usize = 16;
 /// How many certificates of a chain are on record, beside the server's own.
 pub const CHAIN_MAX: usize = 8;
+/// How many probers an incident may name.
+pub const INCIDENT_PROBERS_MAX: usize = 64;
 /// How many things a measurement may note.
 pub const NOTES_MAX: usize = 16;
 /// What is kept of a failing body.

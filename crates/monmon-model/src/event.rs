@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::bounds::{MESSAGE_CHARS_MAX, NAME_CHARS_MAX};
-use crate::{Check, Prober};
+use crate::bounds::NAME_CHARS_MAX;
+use crate::{Incident, Prober};
 
 /// One message that is no measurement.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -55,30 +55,6 @@ pub struct Receipt {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out a reference")]
 fn is_zero(number: &u64) -> bool {
     *number == 0
-}
-
-/// A check's passage from up to down, or back, as a detector decided.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Incident {
-    /// UUIDv7: the time of the first bad slot, and a hash of detector and check. The same for all that is told of one incident.
-    pub id: Uuid,
-    pub check: Arc<Check>,
-    /// Name of the pipeline in which the detector stands.
-    #[schemars(length(max = NAME_CHARS_MAX))]
-    pub pipeline: String,
-    /// Name of the detector's stage.
-    #[schemars(length(max = NAME_CHARS_MAX))]
-    pub detector: String,
-    /// The first bad slot.
-    pub began_at: Timestamp,
-    /// The slot that made it an incident.
-    pub opened_at: Timestamp,
-    /// The slot that ended it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub closed_at: Option<Timestamp>,
-    /// Why the check was found down, in words.
-    #[schemars(length(max = MESSAGE_CHARS_MAX))]
-    pub reason: String,
 }
 
 impl Event {

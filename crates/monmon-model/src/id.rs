@@ -80,6 +80,20 @@ pub fn match_id(measurement: Uuid, scheduled_at: Timestamp, stage: &str, name: &
     made_v7(scheduled_at, hash)
 }
 
+/// An incident's id: the time of the first bad slot, and a hash of what makes it unique, so that whoever decides the same
+/// again meets the same key.
+pub fn incident_id(pipeline: &str, detector: &str, check: Uuid, began_at: Timestamp) -> Uuid {
+    let mut hash = Sha256::new();
+    hash.update(b"monmon.incident");
+    for part in [pipeline, detector] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    hash.update(check.as_bytes());
+    hash.update(began_at.as_microsecond().to_be_bytes());
+    made_v7(began_at, hash)
+}
+
 /// A rejected message's id: its own time, and a hash of its place. Without a place the bytes stand in for it.
 pub fn rejected_id(origin: &Origin, reason: RejectedReason, at: Timestamp, bytes: &[u8]) -> Uuid {
     let mut hash = Sha256::new();

@@ -9,6 +9,7 @@ mod event;
 mod failure;
 mod histogram;
 mod id;
+mod incident;
 mod match_result;
 mod measurement;
 mod outcome;
@@ -23,13 +24,14 @@ pub use audit::{
     AuditReader, AuditReceipt, AuditRollup, AuditRow, AuditWindow,
 };
 pub use check::{Check, Labels, Prober};
-pub use event::{Event, Incident, Receipt};
+pub use event::{Event, Receipt};
 pub use failure::{Failure, FailureKind, Owner, Phase};
 pub use histogram::Histogram;
 pub use id::{
-    batch_id, boot_id, check_id, definition_id, match_id, measurement_id, receipt_id, rejected_id, rollup_id,
-    tls_id,
+    batch_id, boot_id, check_id, definition_id, incident_id, match_id, measurement_id, receipt_id,
+    rejected_id, rollup_id, tls_id,
 };
+pub use incident::{Incident, IncidentState, StoredIncident};
 pub use match_result::{Match, MatchStatus, Metric};
 pub use measurement::{Certificate, Details, Hop, Measurement, Note, Reason, Step, Timings, Tls, Tried};
 pub use outcome::Outcome;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::id::rejected_id;
-use crate::{Measurement, wire};
+use crate::{Event, Measurement, wire};
 
 /// Why something was rejected: a closed list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -132,5 +132,29 @@ impl Rejected {
         wire::encode(measurement, &mut bytes);
         let key = Some(measurement.check.id.to_string().into_bytes());
         Rejected::new(reason, message, origin, measurement.scheduled_at, key, bytes)
+    }
+
+    /// An event that a store can't keep as such. Without an origin it comes from the stage that made it.
+    pub fn of_event(
+        event: &Event,
+        origin: Option<Origin>,
+        reason: RejectedReason,
+        message: impl Into<String>,
+    ) -> Rejected {
+        let (pipeline, source) = match event {
+            Event::Receipt(receipt) => (&receipt.pipeline, &receipt.source),
+            Event::Incident(incident) => (&incident.pipeline, &incident.detector),
+        };
+        let origin = origin.unwrap_or_else(|| Origin {
+            pipeline: pipeline.clone(),
+            source: source.clone(),
+            topic: None,
+            partition: None,
+            offset: None,
+        });
+        let mut bytes = Vec::new();
+        wire::encode_event(event, &mut bytes);
+        let key = Some(event.key().to_string().into_bytes());
+        Rejected::new(reason, message, origin, event.at(), key, bytes)
     }
 }

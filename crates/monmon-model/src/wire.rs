@@ -10,11 +10,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::bounds::{
-    ADDRESSES_MAX, CHAIN_MAX, EVIDENCE_CHARS_MAX, LABEL_NAME_CHARS_MAX, LABEL_VALUE_CHARS_MAX, LABELS_MAX,
-    MESSAGE_CHARS_MAX, METRIC_NAME_CHARS_MAX, METRIC_UNIT_CHARS_MAX, METRICS_MAX, NAME_CHARS_MAX, NOTES_MAX,
-    STEPS_MAX, fits,
+    ADDRESSES_MAX, CHAIN_MAX, EVIDENCE_CHARS_MAX, INCIDENT_PROBERS_MAX, LABEL_NAME_CHARS_MAX,
+    LABEL_VALUE_CHARS_MAX, LABELS_MAX, MESSAGE_CHARS_MAX, METRIC_NAME_CHARS_MAX, METRIC_UNIT_CHARS_MAX,
+    METRICS_MAX, NAME_CHARS_MAX, NOTES_MAX, STEPS_MAX, fits,
 };
-use crate::{Check, Details, Event, Measurement, Prober, Rejected, RejectedReason};
+use crate::{Check, Details, Event, Incident, Measurement, Prober, Rejected, RejectedReason};
 
 pub use decoder::Decoder;
 
@@ -161,6 +161,14 @@ fn check_event(event: &Event) -> Result<(), DecodeError> {
             hold("pipeline", &incident.pipeline, NAME_CHARS_MAX)?;
             hold("detector", &incident.detector, NAME_CHARS_MAX)?;
             hold("reason", &incident.reason, MESSAGE_CHARS_MAX)?;
+            if incident.probers.len() > INCIDENT_PROBERS_MAX {
+                let message = format!("`probers` has {} names", incident.probers.len());
+                return Err(refuse(RejectedReason::BadField, message));
+            }
+            incident.probers.iter().try_for_each(|name| hold("probers", name, NAME_CHARS_MAX))?;
+            if incident.revision == 0 {
+                return Err(refuse(RejectedReason::BadField, "`revision` 0"));
+            }
         }
     }
     Ok(())
@@ -168,11 +176,19 @@ fn check_event(event: &Event) -> Result<(), DecodeError> {
 
 /// The JSON Schema of the format.
 pub fn schema() -> Schema {
-    let mut schema = schemars::schema_for!(Measurement);
-    schema.insert("title".to_owned(), json!("monmon measurement, wire format version 1"));
+    message_schema(schemars::schema_for!(Measurement), "measurement")
+}
+
+/// The JSON Schema of incidents.
+pub fn incident_schema() -> Schema {
+    message_schema(schemars::schema_for!(Incident), "incident")
+}
+
+fn message_schema(mut schema: Schema, word: &str) -> Schema {
+    schema.insert("title".to_owned(), json!(format!("monmon {word}, wire format version 1")));
     if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
         properties.insert("v".to_owned(), json!({ "const": VERSION }));
-        properties.insert("type".to_owned(), json!({ "const": "measurement" }));
+        properties.insert("type".to_owned(), json!({ "const": word }));
     }
     if let Some(required) = schema.get_mut("required").and_then(Value::as_array_mut) {
         required.insert(0, json!("type"));

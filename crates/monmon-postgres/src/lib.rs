@@ -7,6 +7,7 @@
 mod audit;
 mod connect;
 mod error;
+mod incidents;
 mod keeper;
 mod kind;
 mod maintain;
@@ -26,6 +27,7 @@ mod writer;
 
 pub use audit::audit;
 pub use error::StoreError;
+pub use incidents::IncidentReader;
 pub use kind::SINK;
 pub use maintain::{Going, Maintained, maintain, retention_plan};
 pub use migrate::{Applied, migrate};

@@ -33,6 +33,7 @@ const MIGRATIONS: &[Migration] = migrations! {
     8 "receipts" "0008_receipts.sql"
     9 "rollups" "0009_rollups.sql"
     11 "retention" "0011_retention.sql"
+    12 "incidents" "0012_incidents.sql"
 };
 
 /// A migration that was applied by this call.

@@ -1,7 +1,7 @@
 //! Measurements, matches, records of batches and dead letters as columns: one array for each, as `unnest` takes them.
 
 use jiff::Timestamp;
-use monmon_model::{Match, Measurement, Receipt, Rejected, match_id};
+use monmon_model::{Incident, Match, Measurement, Receipt, Rejected, match_id};
 use monmon_stage::Slice;
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
@@ -21,9 +21,14 @@ pub(crate) struct Columns {
 impl Columns {
     /// `INSERT` of all rows in their order; what is there already stays as it is. The first array is parameter `first`.
     pub(crate) fn insert(&self, first: usize, condition: &str) -> String {
+        format!("{} ON CONFLICT DO NOTHING", self.insert_all(first, condition))
+    }
+
+    /// `INSERT` without a word on what happens to rows that are there already.
+    pub(crate) fn insert_all(&self, first: usize, condition: &str) -> String {
         let names = self.names();
         format!(
-            "INSERT INTO {} ({names}) SELECT {} FROM unnest({}) AS r({names}) {condition} ON CONFLICT DO NOTHING",
+            "INSERT INTO {} ({names}) SELECT {} FROM unnest({}) AS r({names}) {condition}",
             self.table,
             self.picked(),
             self.arrays(first),
@@ -221,6 +226,46 @@ columns! {
         pipeline "pipeline" "text": &'a str,
         source "source" "text": &'a str,
         last "last" "boolean": bool,
+    }
+}
+
+columns! {
+    /// Rows of `monmon_incident`.
+    IncidentRows in "monmon_incident" {
+        id "id" "uuid": Uuid,
+        check_id "check_id" "uuid": Uuid,
+        suppressed_by "suppressed_by" "uuid": Option<Uuid>,
+        began_at "began_at" "timestamptz": Timestamp,
+        opened_at "opened_at" "timestamptz": Timestamp,
+        last_bad_at "last_bad_at" "timestamptz": Timestamp,
+        recovered_at "recovered_at" "timestamptz": Option<Timestamp>,
+        closed_at "closed_at" "timestamptz": Option<Timestamp>,
+        revision "revision" "integer": i32,
+        flapping "flapping" "boolean": bool,
+        pipeline "pipeline" "text": &'a str,
+        detector "detector" "text": &'a str,
+        reason "reason" "text": &'a str,
+        probers "probers" "jsonb": String,
+    }
+}
+
+impl<'a> IncidentRows<'a> {
+    pub(crate) fn push(&mut self, incident: &'a Incident) {
+        let row = self.id.len();
+        self.id.push(incident.id);
+        self.check_id.push(incident.check.id);
+        self.suppressed_by.put(row, incident.suppressed_by);
+        self.began_at.push(incident.began_at.max(FIRST_YEAR));
+        self.opened_at.push(incident.opened_at.max(FIRST_YEAR));
+        self.last_bad_at.push(incident.last_bad_at.max(FIRST_YEAR));
+        self.recovered_at.put(row, incident.recovered_at);
+        self.closed_at.put(row, incident.closed_at);
+        self.revision.push(i32::try_from(incident.revision).unwrap_or(i32::MAX));
+        self.flapping.push(incident.flapping);
+        self.pipeline.push(&incident.pipeline);
+        self.detector.push(&incident.detector);
+        self.reason.push(&incident.reason);
+        self.probers.push(json(&incident.probers));
     }
 }
 

@@ -15,14 +15,17 @@
 
 use std::sync::LazyLock;
 
-use futures_util::future::{join, join_all, join3};
+use futures_util::future::{join, join_all, join4};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error};
 
 use crate::connect::{Connection, transact};
 use crate::error::StoreError;
+use crate::incidents::NEWER;
 use crate::reference::Needed;
-use crate::rows::{BatchRows, DeadLetterRows, MatchRows, MeasurementRows, Parameters, ReceiptRows};
+use crate::rows::{
+    BatchRows, DeadLetterRows, IncidentRows, MatchRows, MeasurementRows, Parameters, ReceiptRows,
+};
 
 /// Everything of one batch.
 #[derive(Default)]
@@ -34,6 +37,7 @@ pub(crate) struct Rows<'a> {
     pub(crate) dead_letters: DeadLetterRows<'a>,
     pub(crate) batches: BatchRows<'a>,
     pub(crate) receipts: ReceiptRows<'a>,
+    pub(crate) incidents: IncidentRows<'a>,
 }
 
 /// How many rows of a batch were new.
@@ -46,6 +50,8 @@ pub(crate) struct New {
 static MEASUREMENTS: LazyLock<String> = LazyLock::new(|| MeasurementRows::COLUMNS.insert(1, ""));
 static DEAD_LETTERS: LazyLock<String> = LazyLock::new(|| DeadLetterRows::COLUMNS.insert(1, ""));
 static RECEIPTS: LazyLock<String> = LazyLock::new(|| ReceiptRows::COLUMNS.insert(1, ""));
+static INCIDENTS: LazyLock<String> =
+    LazyLock::new(|| format!("{} {NEWER}", IncidentRows::COLUMNS.insert_all(1, "")));
 static WITH_MATCHES: LazyLock<String> = LazyLock::new(|| format!("WITH {} {COUNT}", new_and_found()));
 static WITH_BATCHES: LazyLock<String> =
     LazyLock::new(|| format!("WITH {}, told AS ({}) {COUNT}", new_and_found(), batches()));
@@ -107,15 +113,23 @@ pub(crate) async fn write(
             false => client.execute_typed(&RECEIPTS, &rows.receipts.parameters()).await,
         }
     };
+    let incidents = async {
+        match rows.incidents.is_empty() {
+            true => Ok(0),
+            false => client.execute_typed(&INCIDENTS, &rows.incidents.parameters()).await,
+        }
+    };
     let upserts = upserts
         .iter()
         .zip(&upsert_parameters)
         .map(|(upsert, parameters)| client.execute_typed(upsert.sql, parameters));
     let work = async {
-        let ((measurements, dead_letters, receipts), upserted) =
-            join(join3(measurements(client, rows), dead_letters, receipts), join_all(upserts)).await;
+        let stored = join4(measurements(client, rows), dead_letters, receipts, incidents);
+        let ((measurements, dead_letters, receipts, incidents), upserted) =
+            join(stored, join_all(upserts)).await;
         receipts?;
         let new = New { measurements: measurements?, dead_letters: dead_letters? };
+        incidents?;
         upserted.into_iter().collect::<Result<Vec<u64>, _>>()?;
         Ok(new)
     };

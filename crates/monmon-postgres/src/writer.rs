@@ -17,7 +17,7 @@ use crate::error::StoreError;
 use crate::migrate::{check_schema, migrate};
 use crate::partitions::Days;
 use crate::reference::{Needed, Remembered};
-use crate::rows::misfit;
+use crate::rows::{IncidentRows, misfit};
 use crate::sink::Settings;
 use crate::target::Target;
 use crate::twins::{TwinRows, differing};
@@ -258,7 +258,7 @@ impl Writer {
         let place = shared.target.place();
         let now = shared.context.clock.now();
         let slices = Slices::of(batch);
-        let mut rows = Rows::default();
+        let mut rows = Rows { incidents: IncidentRows::of(batch), ..Rows::default() };
         let mut needed = Needed::default();
         let (mut measurements, mut events) = (0, 0);
         for (envelope, slice) in batch.iter().zip(&slices.places) {
@@ -284,7 +284,7 @@ impl Writer {
                             session.remembered.refer_prober(&receipt.prober, receipt.at, &mut needed);
                             rows.receipts.push(receipt);
                         }
-                        // No table of this schema holds them.
+                        // Gathered above: of each only what was told last.
                         Event::Incident(_) => {}
                     }
                 }
@@ -382,12 +382,15 @@ fn twin_rows<'a>(remembered: &mut Remembered, batch: &'a [Envelope]) -> TwinRows
 /// Puts the row that the store refused among the dead letters, with the server's words.
 fn bury(batch: &mut Batch, refusal: &StoreError) -> Result<(), StageError> {
     for envelope in batch {
-        let Item::Measurement(measured) = &envelope.item else {
+        let letter = match &envelope.item {
+            Item::Measurement(measured) => measured.reject(RejectedReason::StoreRefused, refusal.to_string()),
+            Item::Event(reported) => reported.reject(RejectedReason::StoreRefused, refusal.to_string()),
             // Nothing is left to put it into; to go on would be to lose it.
-            return Err(StageError::permanent(format!("a dead letter was refused: {refusal}")));
+            Item::Rejected(_) => {
+                return Err(StageError::permanent(format!("a dead letter was refused: {refusal}")));
+            }
         };
-        let letter = measured.reject(RejectedReason::StoreRefused, refusal.to_string());
-        tracing::debug!(id = %measured.measurement.id, %refusal, "a measurement goes to the dead letters");
+        tracing::debug!(id = %letter.id, %refusal, "an item goes to the dead letters");
         envelope.item = Item::Rejected(Box::new(letter));
     }
     Ok(())

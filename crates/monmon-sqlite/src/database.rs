@@ -38,6 +38,7 @@ const MIGRATIONS: &[Migration] = migrations! {
     6 "0006_batches.sql"
     7 "0007_receipts.sql"
     8 "0008_rollups.sql"
+    9 "0009_incidents.sql"
 };
 
 /// When a commit is on the disk.

@@ -3,6 +3,7 @@
 mod audit;
 mod database;
 mod error;
+mod incidents;
 mod keeper;
 mod kind;
 mod maintain;
@@ -19,6 +20,7 @@ mod twins;
 pub use audit::audit;
 pub use database::migrate;
 pub use error::{StoreError, StoreErrorKind};
+pub use incidents::incidents;
 pub use kind::{SINK, SOURCE};
 pub use maintain::{Going, Maintained, maintain, retention_plan, rollup_faults};
 pub use read::Reader;

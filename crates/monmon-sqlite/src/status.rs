@@ -79,10 +79,7 @@ fn state(row: &Row<'_>, now: Timestamp) -> rusqlite::Result<CheckState> {
     let due = Watch {
         anchor: scheduled_at,
         first: parsed(row, "first_at")?,
-        ended: match row.get::<_, Option<String>>("ended_at")? {
-            Some(_) => Some(parsed(row, "ended_at")?),
-            None => None,
-        },
+        ended: maybe(row, "ended_at")?,
         interval_us: count("interval_us")?,
         timeout_us: count("timeout_us")?,
     }
@@ -126,6 +123,17 @@ impl Watch {
         // Slots before an instant, counted from the anchor: the quotient, rounded up.
         let before = |us: i64| us.div_euclid(interval) + i64::from(us.rem_euclid(interval) > 0);
         (before(end) - before(start)).max(0)
+    }
+}
+
+/// As [`parsed`], of a column that may be null.
+pub(crate) fn maybe<T: std::str::FromStr>(row: &Row<'_>, name: &str) -> rusqlite::Result<Option<T>>
+where
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    match row.get::<_, Option<String>>(name)? {
+        Some(_) => parsed(row, name).map(Some),
+        None => Ok(None),
     }
 }
 

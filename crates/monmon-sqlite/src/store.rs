@@ -9,6 +9,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use crate::database::{Database, Synchronous};
 use crate::error::{StoreError, StoreErrorKind};
+use crate::incidents::put_incident;
 use crate::reference::Remembered;
 use crate::rows::{misfit, put_batch, put_dead_letter, put_measurement, put_receipt};
 use crate::twins::differing;
@@ -135,8 +136,7 @@ fn transact(
                         remembered.store_prober(&transaction, &receipt.prober, &receipt.at)?;
                         put_receipt(&transaction, receipt)?;
                     }
-                    // No table of this schema holds them.
-                    Event::Incident(_) => {}
+                    Event::Incident(incident) => put_incident(&transaction, incident)?,
                 }
                 continue;
             }

@@ -90,6 +90,14 @@ impl Measured {
     }
 }
 
+impl Reported {
+    /// This event as a dead letter, from where it was read or, if it was made here, from its stage.
+    pub fn reject(&self, reason: RejectedReason, message: impl Into<String>) -> Rejected {
+        let origin = self.place.as_ref().map(Place::origin);
+        Rejected::of_event(&self.event, origin, reason, message)
+    }
+}
+
 impl Envelope {
     pub fn measurement(measurement: Measurement, page: Option<Page>, ack: Ack) -> Envelope {
         let measurement = Box::new(measurement);

@@ -99,6 +99,7 @@ codes! {
     BadName "bad_name" Error "A name is empty, too long, or holds characters that names may not hold."
     BadPath "bad_path" Error "A path is empty or too long."
     BadPattern "bad_pattern" Error "A pattern is not a regular expression that monmon can compile."
+    BadTemplate "bad_template" Error "A template is not what it should be, or names a field that does not exist."
     BadPlugin "bad_plugin" Error "A plugin cannot be used, or refuses its configuration."
     UnknownWord "unknown_word" Error "A value is none of the words that the option takes."
     LateNotAllowed "late_not_allowed" Error "A value comes by (env) or (file) where it must be written in place."

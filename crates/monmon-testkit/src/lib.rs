@@ -7,6 +7,7 @@
 //! - [`ForwardProxy`]: an HTTP or SOCKS5 proxy that sites are asked through.
 //! - [`Dialogue`]: scripts of other protocols, with a way over to TLS, and a WebSocket echo.
 //! - [`Tls`]: a certificate authority made on the spot.
+//! - [`Receiver`]: the other end of webhooks.
 //! - [`stages`]: a scripted source, capturing, broken and slow sinks, and the book of acks.
 //!
 //! Every server has a thread and a runtime of its own, so that it works beside a paused clock and a blocked
@@ -19,6 +20,7 @@ mod forward;
 mod host;
 mod hostile;
 mod proxy;
+mod receiver;
 mod site;
 pub mod stages;
 
@@ -28,4 +30,5 @@ pub use dns::{DnsAnswer, DnsServer};
 pub use forward::{ForwardMode, ForwardProxy};
 pub use hostile::{Behaviour, Expected, HOSTILE_PAGE_TITLE, HostileSite};
 pub use proxy::{Proxy, ProxyCounters, ProxyMode, Way};
+pub use receiver::{Posted, Receiver, Reply};
 pub use site::{Answer, DEMO_PAGE_BYTES, Hit, Site, SiteOptions};

@@ -8,11 +8,13 @@ pub static CATALOGUE: Catalogue = Catalogue {
         &monmon_kafka::SOURCE,
         &monmon_sqlite::SOURCE,
         &monmon_transforms::REGEX,
+        &monmon_detect::DETECT,
         &monmon_wasm::WASM,
         &monmon_kafka::SINK,
         &monmon_postgres::SINK,
         &monmon_sqlite::SINK,
         &monmon_stdout::SINK,
+        &monmon_webhook::SINK,
     ],
     inline_kinds: &[
         InlineKind { name: "match", stage: monmon_transforms::inline_stage },

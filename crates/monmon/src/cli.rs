@@ -11,7 +11,7 @@ use crate::audit::{self, AuditArgs};
 use crate::plugin::{self, PluginCommand};
 use crate::probe::{self, ProbeArgs};
 use crate::sla::{self, ReportArgs};
-use crate::{Exit, db, export, maintain, metrics, plugins, run, status, validate};
+use crate::{Exit, db, export, incidents, maintain, metrics, plugins, run, status, validate};
 
 /// Checks websites on a schedule and keeps every measurement.
 ///
@@ -49,6 +49,9 @@ enum Command {
     /// Write what a store holds as CSV, JSON lines or Parquet
     #[command(after_help = Exit::HELP)]
     Export(ExportArgs),
+    /// Show the incidents that are open, the newest first
+    #[command(after_help = Exit::HELP)]
+    Incidents(IncidentsArgs),
     /// Write, build, try and time plugins
     #[command(subcommand, after_help = Exit::HELP)]
     Plugin(PluginCommand),
@@ -171,6 +174,21 @@ pub(crate) struct StatusArgs {
     pub(crate) format: StatusFormat,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct IncidentsArgs {
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    /// Those that are closed as well
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// How many at most
+    #[arg(long, value_name = "COUNT", default_value_t = 1000)]
+    pub(crate) limit: u32,
+    /// How the incidents are written
+    #[arg(long, value_enum, default_value_t = StatusFormat::Table)]
+    pub(crate) format: StatusFormat,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum StatusFormat {
     Table,
@@ -224,6 +242,7 @@ impl Cli {
             Command::Report(args) => sla::report(&args).await,
             Command::Audit(args) => audit::audit(&args).await,
             Command::Export(args) => export::export(&args).await,
+            Command::Incidents(args) => incidents::incidents(&args).await,
             Command::Plugin(command) => plugin::execute(&command),
             // It ends here: the exit code is for the process that asked.
             Command::CompilePlugin { metered } => std::process::exit(monmon_wasm::work(metered)),

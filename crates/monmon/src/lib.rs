@@ -9,6 +9,7 @@ mod db;
 mod exit;
 mod export;
 mod front;
+mod incidents;
 mod logs;
 mod maintain;
 mod metrics;

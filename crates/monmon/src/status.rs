@@ -55,7 +55,7 @@ async fn read(url: &str) -> Result<Vec<CheckState>, String> {
     Ok(states)
 }
 
-fn explained(error: &dyn std::error::Error, help: Option<&str>) -> String {
+pub(crate) fn explained(error: &dyn std::error::Error, help: Option<&str>) -> String {
     match help {
         Some(help) => format!("{}\n  help: {help}", with_causes(error)),
         None => with_causes(error),
@@ -99,7 +99,7 @@ fn percent(share: f64) -> String {
     format!("{:.2} %", (share * 1e4).floor() / 1e2)
 }
 
-fn shortened(text: &str) -> String {
+pub(crate) fn shortened(text: &str) -> String {
     let text = printable(text);
     match text.char_indices().nth(REASON_CHARS_MAX) {
         Some((end, _)) => format!("{}...", &text[..end]),

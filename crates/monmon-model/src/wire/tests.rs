@@ -190,12 +190,32 @@ fn a_later_minor_version_is_read() {
 }
 
 #[test]
-fn the_schema_is_published_as_generated() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/schema/measurement.v1.json");
-    let schema = serde_json::to_string_pretty(&schema()).expect("a schema is JSON") + "\n";
-    bless(path, &schema);
-    let published = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(published == schema, "docs/schema is out of date; run the test with MONMON_BLESS=1");
+fn the_schemas_are_published_as_generated() {
+    for (word, schema) in [("measurement", schema()), ("incident", incident_schema())] {
+        let path = format!("{}/../../docs/schema/{word}.v1.json", env!("CARGO_MANIFEST_DIR"));
+        let schema = serde_json::to_string_pretty(&schema).expect("a schema is JSON") + "\n";
+        bless(&path, &schema);
+        let published = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(published == schema, "docs/schema is out of date; run the test with MONMON_BLESS=1");
+    }
+}
+
+#[test]
+fn golden_incident() {
+    let [_, incident] = events();
+    let mut bytes = Vec::new();
+    encode_event(&incident, &mut bytes);
+    let text = String::from_utf8(bytes).expect("text");
+    let path = format!("{}/tests/golden/incident.v1.json", env!("CARGO_MANIFEST_DIR"));
+    bless(&path, &text);
+    let golden = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(text, golden.trim_end(), "the wire format of {path} has changed");
+    let later = golden.replacen(r#""reason""#, r#""color":{"new":[1]},"reason""#, 1);
+    assert_eq!(
+        decode_message(later.trim_end().as_bytes()),
+        Ok(Message::Event(incident)),
+        "a later minor version"
+    );
 }
 
 #[test]
@@ -402,10 +422,16 @@ fn events() -> [Event; 2] {
         check: measurement.check.clone(),
         pipeline: "consumer".to_owned(),
         detector: "outages".to_owned(),
+        revision: 1,
         began_at: measurement.scheduled_at,
         opened_at: at,
+        last_bad_at: at,
+        recovered_at: None,
         closed_at: None,
         reason: "connection refused".to_owned(),
+        probers: vec!["test".to_owned()],
+        flapping: false,
+        suppressed_by: Some(measurement.check.id),
     };
     [Event::Receipt(receipt), Event::Incident(incident)]
 }
@@ -434,6 +460,8 @@ fn events_out_of_their_bounds_are_refused() {
         (receipt.replace("\"first_seq\":1", "\"first_seq\":0"), RejectedReason::BadField),
         (receipt.replace("\"last_seq\":42", "\"last_seq\":18446744073709551615"), RejectedReason::BadField),
         (incident.replace("\"outages\"", &format!("\"{name}\"")), RejectedReason::BadField),
+        (incident.replace("[\"test\"]", &format!("[\"{name}\"]")), RejectedReason::BadField),
+        (incident.replace("\"revision\":1", "\"revision\":0"), RejectedReason::BadField),
         (incident.replace("connection refused", "\\u0000"), RejectedReason::NulInText),
         (incident.replace("\"v\":1", "\"v\":2"), RejectedReason::NotOurs),
         (incident.replace("\"incident\"", "\"poem\""), RejectedReason::NotOurs),

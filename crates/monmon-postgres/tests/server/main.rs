@@ -5,6 +5,7 @@ mod support;
 
 mod batches;
 mod faults;
+mod incidents;
 mod retention;
 mod rollups;
 mod schema;

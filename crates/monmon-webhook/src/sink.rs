@@ -1,0 +1,237 @@
+//! The running sink: a few requests at a time, in order for each check, each until it is taken.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use monmon_model::{Event, Incident, wire};
+use monmon_stage::{Ack, Backoff, Batch, Envelope, Inlet, Item, Sink, StageContext, StageError};
+use monmon_syntax::Secret;
+use tokio::task::JoinSet;
+use tracing::{error, info, warn};
+use uuid::Uuid;
+
+use crate::client::{Answer, Client};
+use crate::format::{Extra, Format};
+
+/// Things to be sent that are held here; beyond it nothing more is taken from the edge.
+const HELD_MAX: usize = 1_024;
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
+/// What the state of health has for a server that takes nothing.
+const REFUSING: &str = "webhook_refusing";
+
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) format: Format,
+    pub(crate) routing_key: Secret,
+    pub(crate) topic: String,
+    pub(crate) measurements: bool,
+    pub(crate) max_in_flight: usize,
+}
+
+pub(crate) struct WebhookSink {
+    sender: Arc<Sender>,
+    settings: Settings,
+}
+
+struct Sender {
+    client: Client,
+    context: StageContext,
+    /// Whether the last thing said in the log was that nothing is taken.
+    troubled: AtomicBool,
+}
+
+/// One thing to be sent.
+struct Job {
+    /// What stays in order: the check.
+    key: Uuid,
+    body: Vec<u8>,
+    idempotency_key: String,
+    event: &'static str,
+    ack: Ack,
+}
+
+impl WebhookSink {
+    pub(crate) fn new(client: Client, settings: Settings, context: StageContext) -> WebhookSink {
+        let sender = Sender { client, context, troubled: AtomicBool::new(false) };
+        WebhookSink { sender: Arc::new(sender), settings }
+    }
+
+    /// What has to be sent of a batch; the rest is done with.
+    fn jobs(&self, batch: Batch) -> Vec<Job> {
+        let counters = &self.sender.context.counters;
+        counters.add_received(batch.len() as u64);
+        let mut jobs = Vec::new();
+        for Envelope { item, ack } in batch {
+            match self.job(item) {
+                Some((key, body, idempotency_key, event)) => {
+                    jobs.push(Job { key, body, idempotency_key, event, ack });
+                }
+                None => {
+                    counters.add_delivered(1);
+                    ack.deliver();
+                }
+            }
+        }
+        jobs
+    }
+
+    fn job(&self, item: Item) -> Option<(Uuid, Vec<u8>, String, &'static str)> {
+        match item {
+            Item::Event(reported) => match *reported.event {
+                // Nobody need be told of what is another check's trouble.
+                Event::Incident(incident) if incident.suppressed_by.is_none() => {
+                    let (key, event) = (idempotency_key(&incident), event_name(&incident));
+                    Some((incident.check.id, self.body(&incident), key, event))
+                }
+                Event::Incident(_) | Event::Receipt(_) => None,
+            },
+            Item::Measurement(measured) if self.settings.measurements => {
+                let mut body = Vec::new();
+                wire::encode(&measured.measurement, &mut body);
+                let measurement = &measured.measurement;
+                Some((measurement.check.id, body, measurement.id.to_string(), "measurement"))
+            }
+            Item::Measurement(_) | Item::Rejected(_) => None,
+        }
+    }
+
+    fn body(&self, incident: &Incident) -> Vec<u8> {
+        let Settings { format, routing_key, topic, .. } = &self.settings;
+        let extra = Extra { routing_key: routing_key.expose(), topic };
+        format.body(incident, &extra).to_string().into_bytes()
+    }
+}
+
+/// The same for every try, replay and restart.
+fn idempotency_key(incident: &Incident) -> String {
+    format!("{}-{}", incident.id, incident.state().as_str())
+}
+
+fn event_name(incident: &Incident) -> &'static str {
+    use monmon_model::IncidentState::{Closed, Flapping, Open};
+    match incident.state() {
+        Open => "incident.open",
+        Flapping => "incident.flapping",
+        Closed => "incident.closed",
+    }
+}
+
+#[async_trait]
+impl Sink for WebhookSink {
+    async fn run(self: Box<Self>, mut input: Inlet) -> Result<(), StageError> {
+        let mut lanes = Lanes::default();
+        let mut tasks: JoinSet<Uuid> = JoinSet::new();
+        let mut is_open = true;
+        while is_open || !tasks.is_empty() {
+            tokio::select! {
+                Some(done) = tasks.join_next() => match done {
+                    Ok(key) => lanes.done(key),
+                    Err(error) => return Err(StageError::permanent("a request's task ended").caused_by(error)),
+                },
+                batch = input.recv(), if is_open && lanes.held < HELD_MAX => match batch {
+                    Some(batch) => self.jobs(batch).into_iter().for_each(|job| lanes.push(job)),
+                    None => is_open = false,
+                },
+            }
+            while tasks.len() < self.settings.max_in_flight
+                && let Some(job) = lanes.next()
+            {
+                tasks.spawn(send(Arc::clone(&self.sender), job));
+            }
+            self.sender.context.counters.state().set_in_flight(lanes.held as f64);
+        }
+        Ok(())
+    }
+}
+
+/// What waits, by check: of each check one thing is under way at a time.
+#[derive(Default)]
+struct Lanes {
+    /// Of checks of which something is under way or waits.
+    waiting: HashMap<Uuid, VecDeque<Job>>,
+    /// Checks of which something waits and nothing is under way.
+    ready: VecDeque<Uuid>,
+    /// Waiting and under way.
+    held: usize,
+}
+
+impl Lanes {
+    fn push(&mut self, job: Job) {
+        self.held += 1;
+        let key = job.key;
+        match self.waiting.get_mut(&key) {
+            Some(lane) => lane.push_back(job),
+            None => {
+                self.waiting.insert(key, VecDeque::from([job]));
+                self.ready.push_back(key);
+            }
+        }
+    }
+
+    fn next(&mut self) -> Option<Job> {
+        let key = self.ready.pop_front()?;
+        self.waiting.get_mut(&key)?.pop_front()
+    }
+
+    fn done(&mut self, key: Uuid) {
+        self.held -= 1;
+        if self.waiting.get(&key).is_some_and(|lane| !lane.is_empty()) {
+            self.ready.push_back(key);
+        } else {
+            self.waiting.remove(&key);
+        }
+    }
+}
+
+/// Sends one thing until it is taken, or refused for good.
+async fn send(sender: Arc<Sender>, job: Job) -> Uuid {
+    let Sender { client, context, .. } = &*sender;
+    let stage = &context.stage;
+    let mut backoff = Backoff::between(FIRST_WAIT, LONGEST_WAIT, job.key.as_u64_pair().1);
+    loop {
+        let now = context.clock.now().as_second();
+        match client.post(&job.body, &job.idempotency_key, job.event, now).await {
+            Answer::Taken => {
+                if sender.troubled.swap(false, Ordering::Relaxed) {
+                    context.counters.state().over(REFUSING);
+                    info!(%stage, place = client.place(), "the webhook takes what it is sent again");
+                }
+                break;
+            }
+            Answer::Refused(why) => {
+                error!(%stage, place = client.place(), key = job.idempotency_key, why, "the webhook refused what it was sent; it is not sent again");
+                context.counters.add_rejected(1);
+                break;
+            }
+            Answer::Later { why, after } => {
+                if !sender.troubled.swap(true, Ordering::Relaxed) {
+                    context.counters.state().waits(REFUSING, "the webhook takes nothing now");
+                    warn!(%stage, place = client.place(), why, "the webhook takes nothing now; trying again until it does");
+                }
+                context.counters.add_retries(1);
+                match after {
+                    Some(after) => pause(after, context).await,
+                    None => backoff.pause(&context.stop).await,
+                }
+            }
+        }
+    }
+    context.counters.add_delivered(1);
+    job.ack.deliver();
+    job.key
+}
+
+/// As long as the server asked for; a run that is ending has no time for that.
+async fn pause(after: Duration, context: &StageContext) {
+    if context.stop.is_cancelled() {
+        return tokio::time::sleep(after.min(Backoff::LAST)).await;
+    }
+    tokio::select! {
+        () = tokio::time::sleep(after) => {}
+        () = context.stop.cancelled() => {}
+    }
+}

@@ -1,0 +1,216 @@
+//! The sink as a whole: items in, requests out, over loopback.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use monmon_model::{Event, Incident};
+use monmon_stage::{DecodeContext, Emitter, Envelope, OpenStage, StageContext, inlet};
+use monmon_syntax::{MemoryLoader, Problem, Problems, load, read};
+use monmon_testkit::stages::{AckBook, measurement, stage_context};
+use monmon_testkit::{Posted, Receiver, Reply, Site, Tls};
+use serde_json::json;
+
+use crate::format::tests::incident;
+use crate::{SINK, signature};
+
+/// Reads one `webhook` node; what is wrong as `code: message @ text at its place`.
+fn decoded(text: &str) -> (Box<dyn monmon_stage::StageSpec>, String) {
+    let loader = MemoryLoader::new().with("p.kdl", text);
+    let mut problems = Problems::new();
+    let loaded = load(Path::new("p.kdl"), &loader, &mut problems);
+    let top = loaded.nodes.first().expect("one node");
+    let node = read(&top.node, top.file, SINK.spec, &mut problems);
+    let context = DecodeContext {
+        pipeline: "consumer",
+        stage: "alerts",
+        sources: &loaded.sources,
+        folder: Path::new("."),
+        loader: &loader,
+    };
+    let spec = (SINK.decode)(&node, &context, &mut problems);
+    let told = |problem: &Problem| {
+        let place = problem.span.and_then(|span| loaded.sources.text(span)).unwrap_or_default();
+        format!("{}: {} @ {place}\n", problem.code.as_str(), problem.message)
+    };
+    (spec, problems.iter().map(told).collect())
+}
+
+/// A run with these items; gives the context for its counts, and the acks.
+async fn run(text: &str, events: Vec<Incident>, context: &StageContext) -> Arc<AckBook> {
+    let (spec, problems) = decoded(text);
+    assert_eq!(problems, "");
+    let OpenStage::Sink(sink) = spec.open(context.clone()).await.expect("it opens") else { panic!("a sink") };
+    let book = AckBook::new();
+    let (outlet, input) = inlet(100, false);
+    let emitter = Emitter::new(vec![outlet]);
+    let mut batch = vec![Envelope::measurement(measurement("shop", 1), None, book.ack(0))];
+    for (token, incident) in (1..).zip(events) {
+        batch.push(Envelope::event(Event::Incident(incident), None, book.ack(token)));
+    }
+    emitter.emit(batch).await.expect("there is room");
+    drop(emitter);
+    sink.run(input).await.expect("it comes to its end");
+    book
+}
+
+fn closed() -> Incident {
+    let mut closed = incident();
+    closed.revision = 2;
+    closed.closed_at = "2026-11-23T12:10:30Z".parse().ok();
+    closed
+}
+
+fn keys(posted: &[Posted]) -> Vec<(u16, String)> {
+    let key = |one: &Posted| (one.status, one.header("idempotency-key").unwrap_or_default().to_owned());
+    posted.iter().map(key).collect()
+}
+
+#[tokio::test]
+async fn what_is_sent_is_signed_and_in_order_and_what_is_suppressed_is_not_sent() {
+    let receiver = Receiver::start().unwrap();
+    let text = format!(
+        r#"webhook "alerts" from="x" {{ url "{}"; secret "s3cret"; header "authorization" "Bearer t" }}"#,
+        receiver.url("/hook?key=1")
+    );
+    let mut quiet = incident();
+    quiet.suppressed_by = Some(quiet.check.id);
+    let book = run(&text, vec![incident(), quiet, closed()], &stage_context("alerts")).await;
+    assert_eq!(book.delivered(), [0, 1, 2, 3]);
+    let posted = receiver.posted();
+    let id = incident().id;
+    assert_eq!(keys(&posted), [(200, format!("{id}-open")), (200, format!("{id}-closed"))]);
+    for one in &posted {
+        let header = one.header("monmon-signature").expect("signed");
+        let time = header.split(['=', ',']).nth(1).and_then(|time| time.parse().ok()).expect("a time");
+        assert_eq!(header, signature(b"s3cret", time, &one.body));
+        assert_eq!(one.header("content-type"), Some("application/json"));
+        assert_eq!(one.header("authorization"), Some("Bearer t"));
+        assert_eq!(one.path, "/hook?key=1");
+    }
+    assert_eq!(posted[1].json()["state"], json!("closed"));
+    assert_eq!(posted[1].header("monmon-event"), Some("incident.closed"));
+}
+
+#[tokio::test]
+async fn what_is_not_taken_is_sent_again_in_its_turn() {
+    let receiver = Receiver::start().unwrap();
+    receiver.reply([
+        Reply::status(503),
+        Reply::hang_up(),
+        Reply::status(429).header("retry-after", "1"),
+        Reply::status(202),
+    ]);
+    let text = format!(r#"webhook "alerts" from="x" url="{}""#, receiver.url("/"));
+    let context = stage_context("alerts");
+    // A run that is ending waits for no long: the test need not either.
+    context.stop.cancel();
+    let book = run(&text, vec![incident(), closed()], &context).await;
+    assert_eq!(book.delivered(), [0, 1, 2]);
+    let id = incident().id;
+    let open = format!("{id}-open");
+    let told = keys(&receiver.posted());
+    assert_eq!(told.iter().filter(|(_, key)| *key == open).count(), 4, "{told:?}");
+    assert_eq!(told.last(), Some(&(200, format!("{id}-closed"))));
+    assert_eq!(context.counters.counts().retries, 3);
+}
+
+#[tokio::test]
+async fn what_is_refused_is_counted_and_not_sent_again_nor_elsewhere() {
+    let receiver = Receiver::start().unwrap();
+    let other = Receiver::start().unwrap();
+    receiver.reply([Reply::status(400), Reply::status(307).header("location", &other.url("/secret"))]);
+    let text = format!(r#"webhook "alerts" from="x" url="{}""#, receiver.url("/"));
+    let context = stage_context("alerts");
+    let book = run(&text, vec![incident(), closed()], &context).await;
+    assert_eq!(book.delivered(), [0, 1, 2]);
+    assert_eq!((receiver.posted().len(), other.posted().len()), (2, 0));
+    assert_eq!(context.counters.counts().rejected, 2);
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_is_waited_for_and_a_run_that_is_broken_off_says_so() {
+    let receiver = Receiver::start().unwrap();
+    let url = receiver.url("/");
+    drop(receiver);
+    let text = format!(r#"webhook "alerts" from="x" url="{url}" timeout="1s""#);
+    let context = stage_context("alerts");
+    let (spec, _) = decoded(&text);
+    let OpenStage::Sink(sink) = spec.open(context.clone()).await.expect("it opens") else { panic!("a sink") };
+    let book = AckBook::new();
+    let (outlet, input) = inlet(100, false);
+    let emitter = Emitter::new(vec![outlet]);
+    emitter.emit(vec![Envelope::event(Event::Incident(incident()), None, book.ack(1))]).await.unwrap();
+    let broken_off = tokio::time::timeout(Duration::from_millis(300), sink.run(input)).await;
+    assert!(broken_off.is_err());
+    // What is aborted lets go of its acks.
+    book.resolved(1).await;
+    assert_eq!(book.failed(), [1]);
+    assert!(context.counters.counts().retries >= 1);
+}
+
+#[tokio::test]
+async fn whom_to_trust_is_said_in_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let tls = Tls::new("an authority").unwrap();
+    let files = tls.write(folder.path(), "monmon").unwrap();
+    let site = Site::start_tls(&tls).unwrap();
+    let node =
+        |ca: &str| format!(r#"webhook "alerts" from="x" url="{}" {{ tls ca="{ca}"; }}"#, site.url("/"));
+    let book = run(&node(&files.ca.display().to_string()), vec![incident()], &stage_context("alerts")).await;
+    assert_eq!((book.delivered(), site.hits().len()), (vec![0, 1], 1));
+
+    // Another authority's word counts for nothing, and nothing is sent.
+    let other = Tls::new("another").unwrap().write(&folder.path().join("other"), "other").unwrap();
+    let context = stage_context("alerts");
+    let text = node(&other.ca.display().to_string());
+    let broken_off =
+        tokio::time::timeout(Duration::from_millis(500), run(&text, vec![incident()], &context)).await;
+    assert!(broken_off.is_err());
+    assert!(context.counters.counts().retries >= 1);
+    assert_eq!(site.hits().len(), 1);
+}
+
+#[tokio::test]
+async fn measurements_are_sent_where_they_are_asked_for() {
+    let receiver = Receiver::start().unwrap();
+    let text = format!(r#"webhook "all" from="x" url="{}" measurements=#true"#, receiver.url("/"));
+    run(&text, Vec::new(), &stage_context("all")).await;
+    let posted = receiver.posted();
+    assert_eq!(posted[0].json()["type"], json!("measurement"));
+    assert_eq!(posted[0].header("idempotency-key"), Some(measurement("shop", 1).id.to_string().as_str()));
+}
+
+#[test]
+fn what_can_be_said_shows_no_secret() {
+    let text = r#"webhook "alerts" from="x" format="pagerduty" secret="s3cret" timeout="5s" max-in-flight=2 {
+        routing-key "k3y"
+        header "authorization" "t0ken"
+        header "x-env" (env)"TOKEN"
+        tls ca="ca.pem"
+    }"#;
+    let (spec, problems) = decoded(text);
+    assert_eq!(problems, "");
+    let shown = format!("{:#}", spec.describe());
+    insta::assert_snapshot!(shown);
+    let (slack, _) =
+        decoded(r#"webhook "a" from="x" format="slack" url="https://hooks.slack.com/services/T/B/s3cret""#);
+    let all = format!("{shown} {spec:?} {} {slack:?}", slack.describe());
+    for secret in ["s3cret", "k3y", "t0ken"] {
+        assert!(!all.contains(secret), "{all}");
+    }
+}
+
+#[test]
+fn what_is_wrong_is_told_in_one_go() {
+    let texts = [
+        r#"webhook "a" from="x""#,
+        r#"webhook "a" from="x" url="https://example.org/" format="pagerduty" topic="t""#,
+        r#"webhook "a" from="x" url="https://example.org/" format="ntfy" { body "{}"; tls cert="c" }"#,
+        r##"webhook "a" from="x" url="https://example.org/" { body #"{"a": "{{check.nmae}} {{incident.reason}}", "b": "{{"}"# }"##,
+        r#"webhook "a" from="x" url="https://example.org/" { body "no json"; header "monmon-signature" "x"; header "a b" "x" }"#,
+        r#"webhook "a" from="x" url="https://example.org/" measurements=#true { body (env)"BODY" }"#,
+    ];
+    let told: Vec<String> = texts.iter().map(|text| format!("{text}\n{}", decoded(text).1)).collect();
+    insta::assert_snapshot!(told.join("\n"));
+}
