@@ -188,3 +188,68 @@ fn an_unset_variable_is_shown_where_it_is_named() {
         text(&output)
     );
 }
+
+/// In a SQLite file; the real server's are tested beside the sink.
+#[test]
+fn dead_letters_are_listed_shown_stored_and_dropped() {
+    let place = Place::new();
+    let store = format!("sqlite:{}", place.path("monmon.db").display());
+    let letters = |command: &[&str]| {
+        let output = place.output(&[&["dead-letter"], command, &["--store", &store]].concat());
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned(), text(&output))
+    };
+    let (code, _, said) = letters(&["list"]);
+    assert_eq!(code, Some(2), "a reader makes no file: {said}");
+    assert_eq!(place.output(&["db", "migrate", "--store", &store]).status.code(), Some(0));
+    assert_eq!(letters(&["list"]).1, "no dead letters\n");
+    let mut good = Vec::new();
+    monmon_model::wire::encode(&monmon_testkit::stages::measurement("docs", 1), &mut good);
+    let file = rusqlite::Connection::open(place.path("monmon.db")).expect("the file");
+    let put = |id: &str, reason: &str, bytes: &[u8]| {
+        file.execute(
+            "INSERT INTO monmon_dead_letter (id, reason, message, pipeline, source, topic, kafka_partition, kafka_offset,
+                                             occurred_at, bytes)
+             VALUES (?1, ?2, 'why', 'consumer', 'events', 'monmon.measurements', 3, 42, '2026-11-23T12:00:00.000000Z', ?3)",
+            rusqlite::params![id, reason, bytes],
+        )
+        .expect("a letter");
+    };
+    let (bad, mended) = ("01a20847-1a52-7000-8000-000000000001", "01a20847-1a52-7000-8000-000000000002");
+    put(bad, "not_json", b"{\x1b[31m\xff");
+    put(mended, "newer_version", &good);
+    let (_, listed, _) = letters(&["list"]);
+    assert_eq!(listed.lines().count(), 3, "{listed}");
+    assert!(
+        listed.contains("not_json") && listed.contains("consumer/events monmon.measurements[3]@42"),
+        "{listed}"
+    );
+    let (_, listed, _) = letters(&["list", "--reason", "not_json", "--since", "1h", "--format", "json"]);
+    let listed: serde_json::Value = serde_json::from_str(&listed).expect("one object");
+    assert_eq!((listed["id"].as_str(), listed["size"].as_u64()), (Some(bad), Some(7)));
+    let (_, shown, _) = letters(&["show", bad]);
+    assert!(shown.ends_with("{\\x1b[31m\\xff\n"), "no escape code reaches the terminal: {shown}");
+    let (_, shown, _) = letters(&["show", bad, "--hex"]);
+    assert!(shown.contains("00000000  7b 1b 5b 33 31 6d ff"), "{shown}");
+    let (code, replayed, said) = letters(&["replay", "--all"]);
+    assert_eq!(code, Some(1), "one is kept: {said}");
+    assert!(
+        replayed.contains(&format!("{mended} stored")) && replayed.contains(&format!("{bad} kept: not_utf8")),
+        "{replayed}"
+    );
+    let count = |table: &str| {
+        file.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0))
+            .expect("a count")
+    };
+    assert_eq!((count("monmon_measurement"), count("monmon_dead_letter")), (1, 1));
+    for (command, code, left) in [
+        (&["drop"][..], 2, 1),
+        (&["drop", mended], 2, 1),
+        (&["drop", bad], 2, 1),
+        (&["drop", "--topic", "other", "--yes"], 2, 1),
+        (&["drop", "--until", "1h", "--yes"], 2, 1),
+        (&["drop", "--reason", "not_json", "--yes"], 0, 0),
+    ] {
+        let (ended, _, said) = letters(command);
+        assert_eq!((ended, count("monmon_dead_letter")), (Some(code), left), "{command:?}: {said}");
+    }
+}

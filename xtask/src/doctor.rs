@@ -227,6 +227,13 @@ static NEEDS: &[Need] = &[
         present: |_| Path::new("/usr/sbin/unbound").exists(),
         remedy: Remedy::Package("unbound"),
     },
+    Need {
+        what: "pgbouncer",
+        why: "the pooler of the tests",
+        whom: For::Tests,
+        present: |_| Path::new("/usr/sbin/pgbouncer").exists(),
+        remedy: Remedy::Package("pgbouncer"),
+    },
 ];
 
 pub(crate) fn run(project: &Project, runner: &Runner, options: &Options) -> Result<(), Failure> {

@@ -5,6 +5,7 @@
 mod audit;
 pub mod bounds;
 mod check;
+mod dead_letter;
 mod event;
 mod failure;
 mod histogram;
@@ -24,6 +25,7 @@ pub use audit::{
     AuditReader, AuditReceipt, AuditRollup, AuditRow, AuditWindow,
 };
 pub use check::{Check, Labels, Prober};
+pub use dead_letter::{DeadLetter, DeadLetterFilter, Replayed};
 pub use event::{Event, Receipt};
 pub use failure::{Failure, FailureKind, Owner, Phase};
 pub use histogram::Histogram;

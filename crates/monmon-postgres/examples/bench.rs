@@ -16,6 +16,7 @@ use support::{Running, Store, check, measurement, noon};
 use tokio::time::Instant;
 
 const CHECKS: u64 = 100;
+const PARTITIONS: usize = 6;
 
 #[tokio::main]
 #[expect(clippy::print_stdout, reason = "a bench prints its figures")]
@@ -70,9 +71,15 @@ async fn sink(store: &Store, measurements: Vec<Measurement>, options: &str) -> D
     // The first batch connects, makes the partition and stores the checks; it is not timed.
     let mut batches: Vec<Batch> = Vec::new();
     let mut measurements = measurements.into_iter();
+    // As they come from Kafka, so that the batches are put on record: parts of 500 of each partition in turn.
+    let mut offsets = [0; PARTITIONS];
     while measurements.len() > 0 {
-        batches
-            .push(measurements.by_ref().take(500).map(|measurement| running.envelope(measurement)).collect());
+        let partition = batches.len() % PARTITIONS;
+        let batch = measurements.by_ref().take(500).map(|measurement| {
+            offsets[partition] += 1;
+            running.read(i32::try_from(partition).unwrap_or(0), offsets[partition], measurement)
+        });
+        batches.push(batch.collect());
     }
     let mut batches = batches.into_iter();
     running.emit(batches.next().expect("a batch")).await;

@@ -89,7 +89,9 @@ impl Year {
             .expect("a schema");
         let parameters = if self.url.contains('?') { '&' } else { '?' };
         let url = format!("{}{parameters}options=-csearch_path%3Dyear", self.url);
-        let target = monmon_postgres::Target::parse(&url, None, &monmon_stage::SystemWorld).expect("a URL");
+        let target =
+            monmon_postgres::Target::parse(&url, None, std::sync::Arc::new(monmon_stage::SystemWorld))
+                .expect("a URL");
         monmon_postgres::migrate(&target).await.expect("migrations");
         let things = format!(
             "INSERT INTO monmon_prober SELECT md5('prober')::uuid, 'prober', 'hel', now() - interval '2 years';

@@ -5,14 +5,19 @@
 //! round, would test with a round trip of its own what the batch's round trip tells anyway, and would keep its own
 //! timeouts and retries beside the writer's.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use futures_util::future::join;
 use tokio::task::JoinSet;
 use tokio_postgres::Client;
+use uuid::Uuid;
 
 use crate::error::{StoreError, chain};
-use crate::target::Target;
+use crate::target::{Door, Login, Target};
+
+/// How many addresses of all hosts are tried before the next wait.
+const ADDRESSES_MAX: usize = 32;
 
 /// A client whose driver task is aborted when the client goes.
 pub(crate) struct Connection {
@@ -33,16 +38,67 @@ impl Connection {
     }
 }
 
+/// Tries every address of every host in turn, as libpq does, each for as long as a login may take.
 pub(crate) async fn connect(target: &Target) -> Result<Connection, StoreError> {
-    let place = target.place();
-    let connecting = target.config.connect(target.tls.clone());
-    // The driver's own bound covers TCP only; a server may also hang in TLS or in the login.
-    let (client, connection) = match tokio::time::timeout(target.connect_timeout, connecting).await {
-        Ok(connected) => connected.map_err(|error| StoreError::sort(&error, place))?,
-        Err(_) => {
-            let message = format!("no login within {:?}", target.connect_timeout);
-            return Err(StoreError::Unreachable { place: place.to_owned(), message });
+    let login = target.login()?;
+    let mut doors = Vec::new();
+    let mut refusal = None;
+    for door in &login.doors {
+        match addresses(door, &login, target).await {
+            Ok(addresses) => doors.extend(addresses.into_iter().map(|address| (door, address))),
+            Err(error) => refusal = Some(error),
         }
+    }
+    if login.any_order {
+        doors.sort_by_cached_key(|_| Uuid::new_v4());
+    }
+    for (door, address) in doors.into_iter().take(ADDRESSES_MAX) {
+        match enter(door, address, &login, target).await {
+            Ok(connection) => return Ok(connection),
+            // What only people can mend is told rather than that some other server cannot be reached.
+            Err(error) if refusal.as_ref().is_none_or(StoreError::is_transient) => refusal = Some(error),
+            Err(_) => {}
+        }
+    }
+    Err(refusal.unwrap_or_else(|| unreachable(target, "no host has an address".to_owned())))
+}
+
+fn unreachable(target: &Target, message: String) -> StoreError {
+    StoreError::Unreachable { place: target.place().to_owned(), message }
+}
+
+/// The addresses of a host; none of a socket, which has a path.
+async fn addresses(door: &Door, login: &Login, target: &Target) -> Result<Vec<Option<IpAddr>>, StoreError> {
+    if door.host.starts_with('/') || door.address.is_some() {
+        return Ok(vec![door.address]);
+    }
+    let looked_up = tokio::net::lookup_host((door.host.as_str(), door.port));
+    match tokio::time::timeout(login.timeout, looked_up).await {
+        Ok(Ok(found)) => Ok(found.map(|address| Some(address.ip())).collect()),
+        Ok(Err(error)) => Err(unreachable(target, format!("{} has no address: {error}", door.host))),
+        Err(_) => Err(unreachable(target, format!("no address of {} within {:?}", door.host, login.timeout))),
+    }
+}
+
+async fn enter(
+    door: &Door,
+    address: Option<IpAddr>,
+    login: &Login,
+    target: &Target,
+) -> Result<Connection, StoreError> {
+    let mut config = login.config.clone();
+    config.host(&door.host).port(door.port);
+    if let Some(address) = address {
+        config.hostaddr(address);
+    }
+    if let Some(password) = &door.password {
+        config.password(password.expose());
+    }
+    let connecting = config.connect(login.tls.clone());
+    // The driver's own bound covers TCP only; a server may also hang in TLS or in the login.
+    let (client, connection) = match tokio::time::timeout(login.timeout, connecting).await {
+        Ok(connected) => connected.map_err(|error| StoreError::sort(&error, target.place()))?,
+        Err(_) => return Err(unreachable(target, format!("no login within {:?}", login.timeout))),
     };
     let mut driver = JoinSet::new();
     driver.spawn(async move {

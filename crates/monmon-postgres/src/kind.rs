@@ -5,16 +5,17 @@ use std::time::Duration;
 
 use monmon_stage::{
     DecodeContext, FROM, OpenFuture, OpenStage, RETENTION, Retention, STAGE_NAME, Section, StageContext,
-    StageError, StageKind, StageSpec,
+    StageKind, StageSpec,
 };
 use monmon_syntax::{
-    Code, Late, Node, NodeSpec, Occurs, OptionSpec, Problem, Problems, ValueKind, format_duration,
+    Code, Late, Node, NodeSpec, Occurs, OptionSpec, Problem, Problems, ValueKind, World, format_duration,
 };
 use serde_json::{Value, json};
 
+use crate::error::StoreError;
 use crate::partitions::Window;
 use crate::sink::{PostgresSink, Settings};
-use crate::target::{Target, TlsFiles, Verify};
+use crate::target::{Address, Target, TlsFiles, Verify};
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -147,10 +148,7 @@ pub static SINK: StageKind = StageKind { section: Section::Sinks, spec: &SPEC, d
 
 #[derive(Debug)]
 struct PostgresSpec {
-    url: Late,
-    tls: Option<TlsSpec>,
-    /// Certificate files start here.
-    folder: PathBuf,
+    source: AddressSpec,
     migrate: bool,
     batch: usize,
     linger: Duration,
@@ -161,7 +159,15 @@ struct PostgresSpec {
     retention: Option<Retention>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
+struct AddressSpec {
+    url: Late,
+    tls: Option<TlsSpec>,
+    /// Certificate files start here.
+    folder: PathBuf,
+}
+
+#[derive(Clone, Debug)]
 struct TlsSpec {
     ca: Option<Late>,
     cert: Option<Late>,
@@ -176,9 +182,11 @@ fn decode(node: &Node, context: &DecodeContext<'_>, problems: &mut Problems) -> 
     };
     let url = node.late("url").unwrap_or_else(|| Late::literal("", node.name_span));
     Box::new(PostgresSpec {
-        url: url.rooted(context.sources),
-        tls: node.child("tls").map(|tls| decode_tls(tls, context, problems)),
-        folder: context.folder.to_owned(),
+        source: AddressSpec {
+            url: url.rooted(context.sources),
+            tls: node.child("tls").map(|tls| decode_tls(tls, context, problems)),
+            folder: context.folder.to_owned(),
+        },
         migrate: node.flag("migrate"),
         batch: integer("batch", 2_000),
         linger: duration("linger", Duration::from_millis(50)),
@@ -217,7 +225,7 @@ fn decode_tls(node: &Node, context: &DecodeContext<'_>, problems: &mut Problems)
 impl StageSpec for PostgresSpec {
     fn describe(&self) -> Value {
         let mut value = json!({
-            "url": format!("{:?}", self.url),
+            "url": format!("{:?}", self.source.url),
             "migrate": self.migrate,
             "batch": self.batch,
             "linger": format_duration(self.linger),
@@ -229,7 +237,7 @@ impl StageSpec for PostgresSpec {
         if let Some(timeout) = self.connect_timeout {
             value["connect-timeout"] = json!(format_duration(timeout));
         }
-        if let Some(tls) = &self.tls {
+        if let Some(tls) = &self.source.tls {
             let shown = |late: &Option<Late>| late.as_ref().map(|late| format!("{late:?}"));
             let verify = tls.verify.map(|verify| format!("{verify:?}").to_lowercase());
             value["tls"] = json!({
@@ -244,9 +252,12 @@ impl StageSpec for PostgresSpec {
 
     fn open(&self, context: StageContext) -> OpenFuture<'_> {
         Box::pin(async move {
-            let tls = self.tls.as_ref().map(|tls| self.tls_files(tls, &context)).transpose()?;
-            let url = self.url.resolve(&*context.world)?;
-            let mut target = Target::parse(url.expose(), tls.as_ref(), &*context.world)?;
+            let source = self.source.clone();
+            // What is wrong with the pipeline's own words is told with their place.
+            source.address(&*context.world)?;
+            let world = context.world.clone();
+            let asked = move || source.address(&*world).map_err(|error| StoreError::BadUrl(error.message));
+            let mut target = Target::new(asked, context.world.clone())?;
             if let Some(timeout) = self.connect_timeout {
                 target = target.with_connect_timeout(timeout);
             }
@@ -264,20 +275,30 @@ impl StageSpec for PostgresSpec {
     }
 }
 
-impl PostgresSpec {
-    fn tls_files(&self, tls: &TlsSpec, context: &StageContext) -> Result<TlsFiles, StageError> {
-        let pem = |late: &Option<Late>| late.as_ref().map(|late| self.pem(late, context)).transpose();
-        Ok(TlsFiles { ca: pem(&tls.ca)?, cert: pem(&tls.cert)?, key: pem(&tls.key)?, verify: tls.verify })
+impl AddressSpec {
+    /// As environment and files have it now.
+    fn address(&self, world: &dyn World) -> Result<Address, Problem> {
+        let pem = |late: &Option<Late>| late.as_ref().map(|late| self.pem(late, world)).transpose();
+        let tls = match &self.tls {
+            None => None,
+            Some(tls) => Some(TlsFiles {
+                ca: pem(&tls.ca)?,
+                cert: pem(&tls.cert)?,
+                key: pem(&tls.key)?,
+                verify: tls.verify,
+            }),
+        };
+        Ok(Address { url: self.url.resolve(world)?.into_secret(), tls })
     }
 
     /// A path, or the PEM text itself: platforms that hand out certificates as variables are common.
-    fn pem(&self, late: &Late, context: &StageContext) -> Result<Vec<u8>, StageError> {
-        let value = late.resolve(&*context.world)?;
+    fn pem(&self, late: &Late, world: &dyn World) -> Result<Vec<u8>, Problem> {
+        let value = late.resolve(world)?;
         if value.expose().trim_start().starts_with("-----BEGIN") {
             return Ok(value.into_string().into_bytes());
         }
         let path = self.folder.join(value.expose());
-        let bytes = context.world.read_file(&path, PEM_BYTES_MAX).map_err(|error| {
+        let bytes = world.read_file(&path, PEM_BYTES_MAX).map_err(|error| {
             Problem::new(
                 Code::UnreadableFile,
                 late.span,

@@ -6,12 +6,16 @@
 
 mod audit;
 mod connect;
+mod conninfo;
+mod dead_letters;
+mod defaults;
 mod error;
 mod incidents;
 mod keeper;
 mod kind;
 mod maintain;
 mod migrate;
+mod pack;
 mod partitions;
 mod read;
 mod reference;
@@ -26,11 +30,13 @@ mod write;
 mod writer;
 
 pub use audit::audit;
+pub use dead_letters::DeadLetters;
 pub use error::StoreError;
 pub use incidents::IncidentReader;
 pub use kind::SINK;
 pub use maintain::{Going, Maintained, maintain, retention_plan};
 pub use migrate::{Applied, migrate};
+pub use pack::pack;
 pub use read::Reader;
 pub use status::check_states;
-pub use target::{Target, TlsFiles, Verify};
+pub use target::{Address, Target, TlsFiles, Verify};

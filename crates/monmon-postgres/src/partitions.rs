@@ -20,6 +20,10 @@ pub(crate) struct Window {
 }
 
 impl Window {
+    /// What a sink takes if nothing else is said.
+    pub(crate) const USUAL: Window =
+        Window { past: Duration::from_secs(400 * 86_400), future: Duration::from_secs(2 * 86_400) };
+
     /// Why a time is not taken, if it is not.
     pub(crate) fn refuse(&self, at: Timestamp, now: Timestamp) -> Option<String> {
         let distance = Duration::try_from(at.duration_since(now).abs()).unwrap_or(Duration::MAX);

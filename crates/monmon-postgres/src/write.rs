@@ -60,7 +60,7 @@ const COUNT: &str = "SELECT count(*) FROM new";
 
 /// Both inserts in one statement. Of a measurement that is there already no match may be stored: it need not be the
 /// same measurement.
-fn new_and_found() -> String {
+pub(crate) fn new_and_found() -> String {
     let measurements = MeasurementRows::COLUMNS.insert(1, "");
     let first = MeasurementRows::COLUMNS.names_and_types.len() + 1;
     let matches = MatchRows::COLUMNS.insert(first, "WHERE r.measurement_id IN (SELECT new.id FROM new)");
@@ -93,14 +93,6 @@ pub(crate) async fn write(
     place: &str,
 ) -> Result<New, StoreError> {
     let client = &connection.client;
-    let upserts = needed.upserts();
-    let upsert_parameters: Vec<Parameters<'_>> = upserts
-        .iter()
-        .map(|upsert| {
-            let arrays = upsert.arrays.iter();
-            arrays.map(|(array, sql)| (&**array as &(dyn ToSql + Sync), sql.clone())).collect()
-        })
-        .collect();
     let dead_letters = async {
         match rows.dead_letters.is_empty() {
             true => Ok(0),
@@ -119,21 +111,34 @@ pub(crate) async fn write(
             false => client.execute_typed(&INCIDENTS, &rows.incidents.parameters()).await,
         }
     };
-    let upserts = upserts
-        .iter()
-        .zip(&upsert_parameters)
-        .map(|(upsert, parameters)| client.execute_typed(upsert.sql, parameters));
     let work = async {
         let stored = join4(measurements(client, rows), dead_letters, receipts, incidents);
         let ((measurements, dead_letters, receipts, incidents), upserted) =
-            join(stored, join_all(upserts)).await;
+            join(stored, upserted(client, needed)).await;
         receipts?;
         let new = New { measurements: measurements?, dead_letters: dead_letters? };
         incidents?;
-        upserted.into_iter().collect::<Result<Vec<u64>, _>>()?;
+        upserted?;
         Ok(new)
     };
     transact(connection, begin, work, place).await
+}
+
+/// Stores what measurements refer to. All statements are sent at the first poll.
+pub(crate) async fn upserted(client: &Client, needed: &Needed<'_>) -> Result<(), Error> {
+    let upserts = needed.upserts();
+    let parameters: Vec<Parameters<'_>> = upserts
+        .iter()
+        .map(|upsert| {
+            let arrays = upsert.arrays.iter();
+            arrays.map(|(array, sql)| (&**array as &(dyn ToSql + Sync), sql.clone())).collect()
+        })
+        .collect();
+    let sent = upserts
+        .iter()
+        .zip(&parameters)
+        .map(|(upsert, parameters)| client.execute_typed(upsert.sql, parameters));
+    join_all(sent).await.into_iter().collect::<Result<Vec<u64>, _>>().map(drop)
 }
 
 async fn measurements(client: &Client, rows: &Rows<'_>) -> Result<u64, Error> {

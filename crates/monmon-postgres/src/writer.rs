@@ -239,8 +239,12 @@ impl Writer {
                     self.days.forget();
                 }
                 StoreError::Partition(_) => return Ok(Written::Refused(error)),
-                // The login worked once: a password or a certificate is being changed, and will be right again.
-                StoreError::Unreachable { .. } | StoreError::Credentials { .. } | StoreError::Tls(_) => {
+                // The login worked once: a password, a certificate or the file that names them is being changed, and will
+                // be right again.
+                StoreError::Unreachable { .. }
+                | StoreError::Credentials { .. }
+                | StoreError::Tls(_)
+                | StoreError::BadUrl(_) => {
                     // Whatever the session was in the middle of, a new one begins clean.
                     self.session = None;
                     self.wait(&error).await;
@@ -321,12 +325,7 @@ impl Writer {
             return Ok(());
         }
         self.session = None;
-        let bound = self.shared.target.connect_timeout + ANSWER_SLACK;
-        let opening = self.shared.patiently(self.open());
-        let session = tokio::time::timeout(bound, opening).await.map_err(|_| StoreError::Unreachable {
-            place: self.shared.target.place().to_owned(),
-            message: format!("no session within {bound:?}"),
-        })??;
+        let session = self.shared.patiently(self.open()).await?;
         // Another server may have answered, with other partitions.
         self.days.forget();
         self.session = Some(session);
@@ -336,7 +335,11 @@ impl Writer {
     async fn open(&self) -> Result<Session, StoreError> {
         let target = &self.shared.target;
         let connection = connect(target).await?;
-        check_schema(&connection.client, target).await?;
+        let checking = check_schema(&connection.client, target);
+        tokio::time::timeout(ANSWER_SLACK, checking).await.map_err(|_| StoreError::Unreachable {
+            place: target.place().to_owned(),
+            message: format!("no answer within {ANSWER_SLACK:?}"),
+        })??;
         Ok(Session { connection, remembered: Remembered::default() })
     }
 

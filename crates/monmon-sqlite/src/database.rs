@@ -115,6 +115,16 @@ fn check_is_file(path: &Path) -> Result<(), StoreError> {
     }
 }
 
+/// Opens a file whose tables are up to date for writing. Makes nothing.
+pub(crate) fn open_current_only(path: &Path, synchronous: Synchronous) -> Result<Connection, StoreError> {
+    drop(open_to_read(path)?);
+    let sort = |error| StoreError::sort(error, path);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(sort)?;
+    set_up(&connection, synchronous).map_err(sort)?;
+    Ok(connection)
+}
+
 /// Waits, on this thread, where others are at opening the same file.
 pub(crate) fn open_current(
     path: &Path,

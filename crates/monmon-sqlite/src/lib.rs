@@ -2,6 +2,7 @@
 
 mod audit;
 mod database;
+mod dead_letters;
 mod error;
 mod incidents;
 mod keeper;
@@ -19,6 +20,7 @@ mod twins;
 
 pub use audit::audit;
 pub use database::migrate;
+pub use dead_letters::DeadLetters;
 pub use error::{StoreError, StoreErrorKind};
 pub use incidents::incidents;
 pub use kind::{SINK, SOURCE};

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use crate::audit::{self, AuditArgs};
 use crate::plugin::{self, PluginCommand};
 use crate::probe::{self, ProbeArgs};
 use crate::sla::{self, ReportArgs};
-use crate::{Exit, db, export, incidents, maintain, metrics, plugins, run, status, validate};
+use crate::{Exit, db, dead_letter, export, incidents, maintain, metrics, plugins, run, status, validate};
 
 /// Checks websites on a schedule and keeps every measurement.
 ///
@@ -52,6 +53,9 @@ enum Command {
     /// Show the incidents that are open, the newest first
     #[command(after_help = Exit::HELP)]
     Incidents(IncidentsArgs),
+    /// Look after what could not be read or stored
+    #[command(subcommand, after_help = Exit::HELP)]
+    DeadLetter(DeadLetterCommand),
     /// Write, build, try and time plugins
     #[command(subcommand, after_help = Exit::HELP)]
     Plugin(PluginCommand),
@@ -143,6 +147,9 @@ enum DbCommand {
     /// Sum measurements up by minute, hour and day, and let go of what is no longer kept; for cron, beside sinks or without
     #[command(after_help = Exit::HELP)]
     Maintain(MaintainArgs),
+    /// Write the indexes of days that are over anew, without gaps (PostgreSQL); safe to run again, and beside writers
+    #[command(after_help = Exit::HELP)]
+    Pack(StoreArgs),
 }
 
 #[derive(Debug, Args)]
@@ -156,6 +163,86 @@ pub(crate) struct MaintainArgs {
     /// Tell what would go, and change nothing
     #[arg(long, requires = "retention")]
     pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeadLetterCommand {
+    /// List dead letters, in the order of the messages' own times
+    #[command(after_help = Exit::HELP)]
+    List {
+        #[command(flatten)]
+        letters: LetterArgs,
+        /// The most that are listed
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        limit: u32,
+        /// How they are written: a table, or a JSON object a line
+        #[arg(long, value_enum, default_value_t = LetterFormat::Text)]
+        format: LetterFormat,
+    },
+    /// Show dead letters whole, with their bytes
+    #[command(after_help = Exit::HELP)]
+    Show {
+        #[command(flatten)]
+        letters: LetterArgs,
+        /// Bytes in hexadecimal digits; otherwise as text, with escapes
+        #[arg(long)]
+        hex: bool,
+        /// How they are written: text, or a JSON object a line
+        #[arg(long, value_enum, default_value_t = LetterFormat::Text)]
+        format: LetterFormat,
+    },
+    /// Read dead letters once more and store those that are good now; exit code 1 if any is kept
+    #[command(after_help = Exit::HELP)]
+    Replay {
+        #[command(flatten)]
+        letters: LetterArgs,
+        /// All there are
+        #[arg(long)]
+        all: bool,
+        /// How the outcomes are written: text, or a JSON object a line
+        #[arg(long, value_enum, default_value_t = LetterFormat::Text)]
+        format: LetterFormat,
+    },
+    /// Throw dead letters away; without --yes it only tells how many
+    #[command(after_help = Exit::HELP)]
+    Drop {
+        #[command(flatten)]
+        letters: LetterArgs,
+        /// All there are
+        #[arg(long)]
+        all: bool,
+        /// Really
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// Which dead letters are meant: those of which everything is true that is given.
+#[derive(Debug, Args)]
+pub(crate) struct LetterArgs {
+    /// Ids of dead letters
+    #[arg(value_name = "ID")]
+    pub(crate) ids: Vec<Uuid>,
+    /// Why they were not stored, such as not_json or store_refused
+    #[arg(long, value_name = "WORD")]
+    pub(crate) reason: Option<String>,
+    /// The Kafka topic they were read from
+    #[arg(long, value_name = "NAME")]
+    pub(crate) topic: Option<String>,
+    /// Stored from then on: an instant such as 2026-11-25T12:00:00Z, or how long ago, such as 2h
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) since: Option<String>,
+    /// Stored before then
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) until: Option<String>,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LetterFormat {
+    Text,
+    Json,
 }
 
 #[derive(Debug, Args)]
@@ -238,11 +325,13 @@ impl Cli {
             Command::Validate(args) => validate::validate(&args),
             Command::Db(DbCommand::Migrate(args)) => db::migrate(&args).await,
             Command::Db(DbCommand::Maintain(args)) => maintain::maintain(&args).await,
+            Command::Db(DbCommand::Pack(args)) => db::pack(&args).await,
             Command::Status(args) => status::status(&args).await,
             Command::Report(args) => sla::report(&args).await,
             Command::Audit(args) => audit::audit(&args).await,
             Command::Export(args) => export::export(&args).await,
             Command::Incidents(args) => incidents::incidents(&args).await,
+            Command::DeadLetter(command) => dead_letter::execute(&command).await,
             Command::Plugin(command) => plugin::execute(&command),
             // It ends here: the exit code is for the process that asked.
             Command::CompilePlugin { metered } => std::process::exit(monmon_wasm::work(metered)),

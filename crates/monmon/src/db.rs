@@ -3,7 +3,9 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use monmon_postgres::Target;
+use monmon_stage::{Clock, SystemClock};
 
 use crate::cli::StoreArgs;
 use crate::run::with_causes;
@@ -40,6 +42,37 @@ pub(crate) async fn migrate(args: &StoreArgs) -> Exit {
         }
     }
     Exit::Good
+}
+
+/// Packs all days before yesterday: yesterday's last measurements may still be on their way.
+pub(crate) async fn pack(args: &StoreArgs) -> Exit {
+    let target = match store::parse(&args.store) {
+        Ok(Store::Postgres(target)) => target,
+        Ok(Store::Sqlite(_)) => {
+            logs::say("a SQLite file has no days to pack");
+            return Exit::Good;
+        }
+        Err(message) => {
+            logs::say(&format!("monmon: {message}"));
+            return Exit::Failed;
+        }
+    };
+    let today = TimeZone::UTC.to_datetime(SystemClock.now()).date();
+    let before = today.yesterday().unwrap_or(today);
+    match patiently(&target, monmon_postgres::pack(&target, before)).await {
+        Ok(packed) => {
+            packed.iter().for_each(|index| logs::say(&format!("packed {index}")));
+            logs::say(&format!("{} indexes packed", packed.len()));
+            Exit::Good
+        }
+        Err(error) => {
+            logs::say(&format!("monmon: {}", with_causes(&error)));
+            if let Some(help) = error.help() {
+                logs::say(&format!("  help: {help}"));
+            }
+            Exit::Failed
+        }
+    }
 }
 
 /// How long a server may take before a command says that it waits.

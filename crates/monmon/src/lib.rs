@@ -6,6 +6,7 @@ mod audit;
 mod catalogue;
 pub mod cli;
 mod db;
+mod dead_letter;
 mod exit;
 mod export;
 mod front;

@@ -1,6 +1,7 @@
 //! `--store URL`: which store, and how it is reached.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use monmon_postgres::Target;
 use monmon_stage::SystemWorld;
@@ -11,7 +12,7 @@ pub(crate) enum Store {
     Sqlite(PathBuf),
 }
 
-/// Reads `postgres://...` or `sqlite:PATH`. The message never repeats the URL: it may hold a password.
+/// Reads `postgres://...`, `host=... dbname=...` or `sqlite:PATH`. The message never repeats the URL: it may hold a password.
 pub(crate) fn parse(url: &str) -> Result<Store, String> {
     if let Some(path) = url.strip_prefix("sqlite:") {
         // `sqlite:///path` is how URLs spell an absolute path.
@@ -21,8 +22,10 @@ pub(crate) fn parse(url: &str) -> Result<Store, String> {
         }
         return Ok(Store::Sqlite(PathBuf::from(path)));
     }
-    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-        return Target::parse(url, None, &SystemWorld)
+    // A URL, or words with values: `service=prod`, `host=/var/run/postgresql dbname=monmon`.
+    let is_url = url.starts_with("postgres://") || url.starts_with("postgresql://");
+    if is_url || (url.contains('=') && !url.contains("://")) {
+        return Target::parse(url, None, Arc::new(SystemWorld))
             .map(|target| Store::Postgres(Box::new(target)))
             .map_err(|error| format!("--store: {}", crate::run::with_causes(&error)));
     }

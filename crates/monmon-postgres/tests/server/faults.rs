@@ -8,7 +8,7 @@ use tokio_postgres::Client;
 use crate::support::{Running, Store, check, client, series, setting, until};
 
 /// A role of its own, with all rights on the store's schema.
-async fn role(store: &Store, admin: &Client) -> (String, String) {
+pub(crate) async fn role(store: &Store, admin: &Client) -> (String, String) {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let role = format!("test_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
     admin
@@ -19,15 +19,15 @@ async fn role(store: &Store, admin: &Client) -> (String, String) {
     (role, url)
 }
 
-async fn drop_role(admin: &Client, role: &str) {
+pub(crate) async fn drop_role(admin: &Client, role: &str) {
     admin.batch_execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await.expect("dropped");
 }
 
-async fn admin() -> Client {
+pub(crate) async fn admin() -> Client {
     client(&setting("MONMON_TEST_POSTGRES_ADMIN")).await
 }
 
-async fn terminate(client: &Client, name: &str) -> i64 {
+pub(crate) async fn terminate(client: &Client, name: &str) -> i64 {
     client
         .query_one(
             "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = $1",

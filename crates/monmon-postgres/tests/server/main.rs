@@ -4,8 +4,11 @@
 mod support;
 
 mod batches;
+mod dead_letters;
 mod faults;
 mod incidents;
+mod logins;
+mod refusals;
 mod retention;
 mod rollups;
 mod schema;

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use monmon_postgres::migrate;
 
-use crate::support::{Running, Store, spec};
+use crate::support::{Running, Store, client, spec};
 
 #[tokio::test]
 async fn migrating_twice_changes_nothing() {
@@ -67,6 +67,77 @@ async fn an_older_database_is_brought_up_to_date() {
 }
 
 #[tokio::test]
+async fn days_that_are_over_are_packed_once() {
+    let store = Store::migrated().await;
+    let mut rows = Vec::new();
+    for seq in 0..10_000 {
+        let check = crate::support::check(&format!("check {}", seq % 50), 1_000_000);
+        let slot = crate::support::noon() - std::time::Duration::from_millis(10 * (10_000 - seq));
+        rows.push(crate::support::measurement(&check, seq, slot));
+    }
+    crate::support::store(&store, rows).await;
+    let size = async || -> i64 {
+        let sql = "SELECT pg_indexes_size('monmon_measurement_20261123')";
+        store.client.query_one(sql, &[]).await.expect("a size").get(0)
+    };
+    let before = size().await;
+    let days = ["2026-11-23", "2026-11-24"].map(|day| day.parse().expect("a day"));
+    let target = store.target();
+    let packed = monmon_postgres::pack(&target, days[0]).await.expect("packed");
+    assert!(!packed.iter().any(|name| name.contains("20261123")), "the day is not over: {packed:?}");
+    let packed = monmon_postgres::pack(&target, days[1]).await.expect("packed");
+    assert_eq!(packed.iter().filter(|name| name.contains("20261123")).count(), 4, "{packed:?}");
+    assert!(size().await * 20 < before * 17, "{} of {before}", size().await);
+    assert_eq!(monmon_postgres::pack(&target, days[1]).await.expect("nothing to do"), [""; 0]);
+    store.gone().await;
+}
+
+/// A row as an older monmon inserts it, with an id of now.
+const OLD_INSERT: &str = "
+    INSERT INTO monmon_measurement (id, check_id, definition_id, boot_id, scheduled_at, seq, total_us, attempt, outcome)
+    SELECT (left(monmon_uuid_floor(now())::text, 15) || substr(h, 1, 3) || '-8' || substr(h, 4, 3) || '-' ||
+            substr(h, 7, 12))::uuid, md5('check')::uuid, md5('definition')::uuid, md5('boot')::uuid, now(), n, 1, 1, 'up'
+    FROM (SELECT n, md5(random()::text) AS h FROM generate_series(1, 20) AS n) AS r";
+
+/// From the schema that has no records of batches, with data in it, while others insert.
+#[tokio::test]
+async fn a_database_with_data_is_migrated_while_rows_come_in() {
+    let store = Store::empty().await;
+    let files = files();
+    files[..6].iter().for_each(|file| psql(&store, file));
+    for _ in 0..500 {
+        store.client.batch_execute(OLD_INSERT).await.expect("inserted");
+    }
+    let stop = std::cell::Cell::new(false);
+    let inserting = async |client: &tokio_postgres::Client| {
+        let mut count = 0;
+        while !stop.get() {
+            client.batch_execute(OLD_INSERT).await.expect("no insert fails");
+            count += 20;
+        }
+        count
+    };
+    let (one, other) = (client(&store.url).await, client(&store.url).await);
+    let migrating = async {
+        let applied = migrate(&store.target()).await.expect("migrated");
+        stop.set(true);
+        applied.len()
+    };
+    let (a, b, applied) = tokio::join!(inserting(&one), inserting(&other), migrating);
+    assert_eq!(applied, files.len() - 6);
+    assert_eq!(store.count("monmon_measurement").await, 10_000 + a + b);
+    assert_eq!(
+        store.count("monmon_measurement WHERE outcome = 'up' AND body_truncated = false").await,
+        10_000 + a + b
+    );
+    crate::support::store(&store, crate::support::series(&crate::support::check("docs", 1_000_000), 100))
+        .await;
+    store.client.batch_execute(OLD_INSERT).await.expect("an older monmon goes on");
+    assert_eq!(store.count("monmon_measurement").await, 10_120 + a + b);
+    store.gone().await;
+}
+
+#[tokio::test]
 async fn psql_applies_the_files_too() {
     let store = Store::empty().await;
     for _ in 0..2 {
@@ -121,7 +192,7 @@ async fn ids_and_instants() {
 #[tokio::test]
 async fn partitions_are_made_once_by_any_number_of_callers() {
     let store = Store::migrated().await;
-    let clients = futures_util::future::join_all((0..4).map(|_| crate::support::client(&store.url))).await;
+    let clients = futures_util::future::join_all((0..4).map(|_| client(&store.url))).await;
     let made =
         futures_util::future::join_all(clients.iter().map(|client| {
             client.query_one("SELECT monmon_create_partitions('2030-01-01', '2030-01-10')", &[])

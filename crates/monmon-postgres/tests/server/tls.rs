@@ -1,5 +1,7 @@
 //! TLS as managed services demand it, and the refusals.
 
+use std::sync::Arc;
+
 use monmon_postgres::{StoreError, Target, TlsFiles, Verify, migrate};
 use monmon_stage::SystemWorld;
 
@@ -20,7 +22,7 @@ async fn knock(url: &str, tls: Option<&TlsFiles>) -> Said {
         .batch_execute(&format!("GRANT ALL ON SCHEMA {} TO PUBLIC", store.schema))
         .await
         .expect("granted");
-    let target = Target::parse(&with_schema(url, &store.schema), tls, &SystemWorld).expect("a URL");
+    let target = Target::parse(&with_schema(url, &store.schema), tls, Arc::new(SystemWorld)).expect("a URL");
     let said = match migrate(&target).await {
         Ok(applied) => {
             assert!(!applied.is_empty());
@@ -107,6 +109,6 @@ async fn the_pipelines_tls_goes_before_the_urls() {
         assert_eq!(knock(&url, Some(&tls)).await, expected, "{host} {:?}", tls.verify);
     }
     let half = TlsFiles { key: None, ..files(None) };
-    let refused = Target::parse(&server.url("app_cert", "localhost", ""), Some(&half), &SystemWorld);
+    let refused = Target::parse(&server.url("app_cert", "localhost", ""), Some(&half), Arc::new(SystemWorld));
     assert!(matches!(refused, Err(StoreError::Tls(_))));
 }

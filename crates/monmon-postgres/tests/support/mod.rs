@@ -71,7 +71,7 @@ impl Store {
     }
 
     pub(crate) fn target(&self) -> Target {
-        Target::parse(&self.url, None, &SystemWorld).expect("a URL")
+        Target::parse(&self.url, None, Arc::new(SystemWorld)).expect("a URL")
     }
 
     pub(crate) async fn count(&self, what: &str) -> i64 {
