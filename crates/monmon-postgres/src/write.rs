@@ -33,6 +33,8 @@ pub(crate) struct Rows<'a> {
     pub(crate) measurements: MeasurementRows<'a>,
     /// For each measurement the place of its row in `batches`, or -1.
     pub(crate) slices: Vec<i32>,
+    /// For each row of `batches` how many measurements are of it.
+    pub(crate) slice_rows: Vec<i32>,
     pub(crate) matches: MatchRows<'a>,
     pub(crate) dead_letters: DeadLetterRows<'a>,
     pub(crate) batches: BatchRows<'a>,
@@ -67,18 +69,24 @@ pub(crate) fn new_and_found() -> String {
     format!("new AS ({measurements} RETURNING id), found AS ({matches})")
 }
 
-/// The records of the batch, in the same statement: only the server knows which of the rows were new.
+/// The records of the batch, in the same statement: only the server knows which of the rows were new. Nearly always all
+/// are, and then nothing is looked up.
 fn batches() -> String {
     let batch = BatchRows::COLUMNS;
     let slices =
         MeasurementRows::COLUMNS.names_and_types.len() + MatchRows::COLUMNS.names_and_types.len() + 1;
     let names = batch.names();
+    let rows = slices + 1 + batch.names_and_types.len();
     format!(
         "INSERT INTO monmon_batch ({names}, stored, duplicates)
-         SELECT {}, coalesce(t.stored, 0), r.messages - r.dead_letters - r.events - coalesce(t.stored, 0)
-         FROM unnest({}) WITH ORDINALITY AS r({names}, slice)
-         LEFT JOIN (SELECT p.slice, count(*) AS stored FROM unnest($1::uuid[], ${slices}::integer[]) AS p(id, slice)
-                    JOIN new ON new.id = p.id GROUP BY p.slice) AS t ON t.slice = r.slice - 1",
+         SELECT {}, t.stored, r.messages - r.dead_letters - r.events - t.stored
+         FROM unnest({}, ${rows}::integer[]) WITH ORDINALITY AS r({names}, rows, slice)
+         CROSS JOIN LATERAL (
+             SELECT CASE WHEN (SELECT count(*) FROM new) = cardinality($1::uuid[]) THEN r.rows
+                    ELSE (SELECT count(*) FROM unnest($1::uuid[], ${slices}::integer[]) AS p(id, slice)
+                          WHERE p.slice = r.slice - 1 AND p.id IN (SELECT new.id FROM new)) END AS stored
+             OFFSET 0
+         ) AS t",
         batch.picked(),
         batch.arrays(slices + 1),
     )
@@ -147,6 +155,7 @@ async fn measurements(client: &Client, rows: &Rows<'_>) -> Result<u64, Error> {
         parameters.extend(rows.matches.parameters());
         parameters.push((&rows.slices, Type::INT4_ARRAY));
         parameters.extend(rows.batches.parameters());
+        parameters.push((&rows.slice_rows, Type::INT4_ARRAY));
         &WITH_BATCHES
     } else if rows.measurements.is_empty() {
         return Ok(0);

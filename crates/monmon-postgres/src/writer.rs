@@ -277,6 +277,9 @@ impl Writer {
                     let (definition_id, tls_id) = session.remembered.refer(measurement, &mut needed);
                     rows.measurements.push(measurement, definition_id, tls_id);
                     rows.slices.push(slice.and_then(|slice| i32::try_from(slice).ok()).unwrap_or(-1));
+                    if let Some(count) = slice.and_then(|slice| rows.slice_rows.get_mut(slice)) {
+                        *count += 1;
+                    }
                     for found in &measurement.matches {
                         rows.matches.push(measurement, found);
                     }
