@@ -262,7 +262,8 @@ impl Writer {
         let place = shared.target.place();
         let now = shared.context.clock.now();
         let slices = Slices::of(batch);
-        let mut rows = Rows { incidents: IncidentRows::of(batch), ..Rows::default() };
+        let slice_rows = vec![0; slices.list.len()];
+        let mut rows = Rows { incidents: IncidentRows::of(batch), slice_rows, ..Rows::default() };
         let mut needed = Needed::default();
         let (mut measurements, mut events) = (0, 0);
         for (envelope, slice) in batch.iter().zip(&slices.places) {
