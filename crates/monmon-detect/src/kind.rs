@@ -383,7 +383,7 @@ impl StageSpec for DetectSpec {
             let recall = match &self.store {
                 Some(store) => {
                     let url = store.resolve(&*context.world)?;
-                    let target = Target::parse(url.expose(), None, &*context.world)?;
+                    let target = Target::parse(url.expose(), None, context.world.clone())?;
                     Some(Recall::new(target, context.clone()))
                 }
                 None => None,
