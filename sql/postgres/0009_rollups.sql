@@ -1,5 +1,5 @@
 -- Rollups: what measurements come to by minute, hour and day, so that these outlive them. docs/retention.md tells how they
--- are made, and 0011_retention.sql lets go of what is old.
+-- are made, and 0010_retention.sql lets go of what is old.
 --
 -- Ids made of content are UUIDv7: the time is the bucket's start, the other bits are those of
 -- sha256('monmon.rollup' || check's id || prober's id or definition's id), both as 16 bytes; so they are partitioned and asked for by time as

@@ -1,5 +1,5 @@
 -- Incidents: a check's passage from up to down and back, as a detector decided; the same columns as in
--- sql/postgres/0012_incidents.sql, which tells what they mean. A second run changes nothing.
+-- sql/postgres/0011_incidents.sql, which tells what they mean. A second run changes nothing.
 
 BEGIN IMMEDIATE;
 

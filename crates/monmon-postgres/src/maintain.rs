@@ -1,6 +1,6 @@
 //! Rollups and retention: what the sink does beside its writers, and `monmon db maintain` when it is asked to.
 //!
-//! The work is done by functions of the database (`sql/postgres/0009_rollups.sql`, `0011_retention.sql`), so that `psql`
+//! The work is done by functions of the database (`sql/postgres/0009_rollups.sql`, `0010_retention.sql`), so that `psql`
 //! can do it too; here is the order. Each step is one transaction and one message, which takes the maintenance's lock,
 //! does a bounded piece, and leaves everything whole: it may be killed anywhere, any number may run at once, and a pooler
 //! may give each step another session.

@@ -32,8 +32,8 @@ const MIGRATIONS: &[Migration] = migrations! {
     7 "batches" "0007_batches.sql"
     8 "receipts" "0008_receipts.sql"
     9 "rollups" "0009_rollups.sql"
-    11 "retention" "0011_retention.sql"
-    12 "incidents" "0012_incidents.sql"
+    10 "retention" "0010_retention.sql"
+    11 "incidents" "0011_incidents.sql"
 };
 
 /// A migration that was applied by this call.

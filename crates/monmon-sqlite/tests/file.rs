@@ -18,6 +18,9 @@ fn migrating_twice_applies_once() {
     assert_eq!(migrate(&rig.path()).expect("made"), files());
     assert_eq!(migrate(&rig.path()).expect("there"), [""; 0]);
     assert_eq!(usize::try_from(rig.count("monmon_schema_version")), Ok(files().len()));
+    let numbers: Vec<String> = files().iter().map(|file| file[..4].to_owned()).collect();
+    let all: Vec<String> = (1..=files().len()).map(|number| format!("{number:04}")).collect();
+    assert_eq!(numbers, all, "what is to be applied is found by the highest number");
 }
 
 fn folder() -> PathBuf {

@@ -144,7 +144,7 @@ fn shown(kept: Duration) -> String {
 }
 
 impl Retention {
-    /// The policy that the stores' own functions take: an object as sql/postgres/0011_retention.sql tells it.
+    /// The policy that the stores' own functions take: an object as sql/postgres/0010_retention.sql tells it.
     pub fn policy(&self) -> serde_json::Value {
         let mut policy = self.kept.policy();
         if !self.labels.is_empty() {

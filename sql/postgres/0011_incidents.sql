@@ -3,7 +3,7 @@
 DO $migration$
 BEGIN
     PERFORM pg_advisory_xact_lock(120325361463150);
-    IF EXISTS (SELECT FROM monmon_schema_version WHERE version = 12) THEN
+    IF EXISTS (SELECT FROM monmon_schema_version WHERE version = 11) THEN
         RETURN;
     END IF;
 
@@ -42,6 +42,6 @@ BEGIN
     CREATE INDEX monmon_incident_open ON monmon_incident (id) WHERE closed_at IS NULL;
 
     INSERT INTO monmon_schema_version (id, version, name)
-    VALUES ('6d6f6e6d-6f6e-8000-8000-00000000000c', 12, 'incidents');
+    VALUES ('6d6f6e6d-6f6e-8000-8000-00000000000b', 11, 'incidents');
 END
 $migration$;

@@ -9,7 +9,7 @@
 DO $migration$
 BEGIN
     PERFORM pg_advisory_xact_lock(120325361463150);
-    IF EXISTS (SELECT FROM monmon_schema_version WHERE version = 11) THEN
+    IF EXISTS (SELECT FROM monmon_schema_version WHERE version = 10) THEN
         RETURN;
     END IF;
 
@@ -361,6 +361,6 @@ BEGIN
         'Deletes up to so many of the days that a policy no longer keeps from each of their tables; returns how many went.';
 
     INSERT INTO monmon_schema_version (id, version, name)
-    VALUES ('6d6f6e6d-6f6e-8000-8000-00000000000b', 11, 'retention');
+    VALUES ('6d6f6e6d-6f6e-8000-8000-00000000000a', 10, 'retention');
 END
 $migration$;
