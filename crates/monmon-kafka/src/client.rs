@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use monmon_stage::{StageContext, StageError};
+use monmon_stage::{StageContext, StageError, is_sabotaged};
 use monmon_syntax::{Code, Late, Problem};
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
@@ -86,7 +86,7 @@ pub(crate) fn consumer(
         .set("enable.auto.commit", "true")
         .set("auto.commit.interval.ms", COMMIT_MS)
         .set("enable.auto.offset.store", "false")
-        .set("auto.offset.reset", "earliest")
+        .set("auto.offset.reset", if is_sabotaged("reset-latest") { "latest" } else { "earliest" })
         .set("enable.partition.eof", if eof { "true" } else { "false" })
         .set("allow.auto.create.topics", "false")
         .set("queued.max.messages.kbytes", READ_AHEAD_KIB)

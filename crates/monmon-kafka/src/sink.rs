@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use monmon_model::{Origin, Rejected, RejectedReason, wire};
-use monmon_stage::{Envelope, Inlet, Item, Sink, StageContext, StageError};
+use monmon_stage::{Envelope, Inlet, Item, Sink, StageContext, StageError, is_sabotaged};
 use rdkafka::error::RDKafkaErrorCode;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -159,6 +159,10 @@ impl KafkaSink {
                 return;
             }
             let Some(envelope) = self.pending.pop_front() else { return };
+            if self.context.stop.is_cancelled() && is_sabotaged("drop-on-term") {
+                envelope.ack.deliver();
+                continue;
+            }
             let mut payload = std::mem::take(&mut self.scratch);
             payload.clear();
             match envelope.item {
@@ -243,6 +247,7 @@ impl KafkaSink {
             self.lane(lane).mix();
         }
         match verdict {
+            Verdict::Wait(_) if is_sabotaged("give-up") => held.ack.deliver(),
             Verdict::Wait(cause) => {
                 if lane == LaneId::Main {
                     if let Some(cause) = cause {

@@ -21,7 +21,9 @@ pub(crate) struct Columns {
 impl Columns {
     /// `INSERT` of all rows in their order; what is there already stays as it is. The first array is parameter `first`.
     pub(crate) fn insert(&self, first: usize, condition: &str) -> String {
-        format!("{} ON CONFLICT DO NOTHING", self.insert_all(first, condition))
+        let conflict =
+            if monmon_stage::is_sabotaged("no-on-conflict") { "" } else { "ON CONFLICT DO NOTHING" };
+        format!("{} {conflict}", self.insert_all(first, condition))
     }
 
     /// `INSERT` without a word on what happens to rows that are there already.

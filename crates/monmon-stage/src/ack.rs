@@ -84,7 +84,7 @@ impl Ack {
 
 impl Drop for Ack {
     fn drop(&mut self) {
-        self.resolve(false);
+        self.resolve(crate::is_sabotaged("ack-on-drop"));
     }
 }
 

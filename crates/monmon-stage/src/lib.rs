@@ -18,6 +18,7 @@ mod memory;
 mod page;
 mod replay;
 mod retention;
+mod sabotage;
 mod slices;
 mod state;
 mod twins;
@@ -41,6 +42,7 @@ pub use replay::{
     FROM_STORE, Page as StoredPage, Replay, ReplaySettings, StoreReader, decode_selection, parse_instant,
 };
 pub use retention::{Kept, LabelKept, Level, RETENTION, Retention};
+pub use sabotage::is_sabotaged;
 pub use slices::{Slice, Slices};
 pub use state::{PartitionState, Partitions, StageState};
 pub use twins::{StoredTwin, TwinLog, Twins};

@@ -9,7 +9,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use monmon_model::{Rejected, wire};
-use monmon_stage::{Ack, AckTracker, Backoff, Envelope, Feed, Mode, Place, StageContext, StageError};
+use monmon_stage::{
+    Ack, AckTracker, Backoff, Envelope, Feed, Mode, Place, StageContext, StageError, is_sabotaged,
+};
 use rdkafka::Message;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -223,7 +225,10 @@ impl Poller {
         let Some(token) = shared.book().ledger.receive(partition, offset, bytes) else { return };
         shared.health.well();
         shared.counters.add_received(1);
-        let ack = Ack::new(self.tracker.clone(), token);
+        let mut ack = Ack::new(self.tracker.clone(), token);
+        if is_sabotaged("commit-before-store") {
+            std::mem::replace(&mut ack, Ack::ignored()).deliver();
+        }
         let place = Place { feed: self.feed.clone(), partition, offset };
         shared.put(match self.decoder.borrow_mut().decode_message(payload) {
             Ok(wire::Message::Measurement(measurement)) => Envelope::read(measurement, place, ack),
