@@ -26,7 +26,7 @@ const ROWS: [&[&str]; 6] = [
 ];
 
 /// For development only: nothing that ships depends on them, unless for its tests.
-const DEVELOPMENT: [&str; 3] = ["monmon-testkit", "monmon-bench", "xtask"];
+const DEVELOPMENT: [&str; 4] = ["monmon-testkit", "monmon-bench", "monmon-chaos", "xtask"];
 
 #[test]
 fn arrows_point_downwards() {

@@ -121,6 +121,20 @@ static NEEDS: &[Need] = &[
         remedy: Remedy::Package("postgresql"),
     },
     Need {
+        what: "strace",
+        why: "kills and spoils at chosen system calls, for the harness of faults",
+        whom: For::Tests,
+        present: |_| runs("strace", &["-V"]),
+        remedy: Remedy::Package("strace"),
+    },
+    Need {
+        what: "faketime",
+        why: "sets a process's clock, for the harness of faults",
+        whom: For::Tests,
+        present: |_| runs("faketime", &["--version"]),
+        remedy: Remedy::Package("faketime"),
+    },
+    Need {
         what: "Rust's standard library for WebAssembly",
         why: "builds the plugins in Rust",
         whom: For::Tests,

@@ -2,6 +2,7 @@
 //! machine and can say what else is missing before the long build finds out.
 
 mod bench;
+mod chaos;
 mod demo;
 mod doctor;
 mod duration;
@@ -41,6 +42,8 @@ enum Chore {
     Test(gate::Options),
     /// Watch a real web server: nginx -> producer -> Kafka -> consumer -> PostgreSQL, rows shown as they arrive
     Demo(demo::Options),
+    /// Break everything around monmon at random moments, and account for every measurement
+    Chaos(chaos::Options),
     /// Throw bytes at what reads bytes, guided by coverage
     Fuzz(fuzz::Options),
     /// Build and try the example plugins, into plugins/dist
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
             Chore::Services(options) => services::run(&project, &runner, &options),
             Chore::Test(options) => gate::run(&project, &runner, &options),
             Chore::Demo(options) => demo::run(&project, &runner, &options),
+            Chore::Chaos(options) => chaos::run(&project, &runner, &options),
             Chore::Fuzz(options) => fuzz::run(&project, &runner, &options),
             Chore::Plugins => plugins::build(&project, &runner),
             Chore::Bench(options) => bench::run(&project, &runner, &options),
