@@ -253,7 +253,7 @@ pub(crate) static ROWS: &[Row] = &[
     row(
         31,
         "poison of every kind",
-        "13 kinds",
+        "14 kinds",
         "each alone in the dead letters, its reason",
         O(poison::kinds),
     ),

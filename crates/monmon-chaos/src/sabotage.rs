@@ -63,7 +63,7 @@ static MISTAKES: &[Mistake] = &[
 ];
 
 /// A loss is certain sooner than a slow machine is late: these roads carry nothing else.
-const PATIENCE: Duration = Duration::from_secs(25);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Whether each of the mistakes was caught.
 pub(crate) fn show(theatre: &Theatre, name: &str, seed: u64) -> Result<bool> {
