@@ -243,10 +243,10 @@ impl Road<'_> {
         let verdict: serde_json::Value = serde_json::from_str(&told).unwrap_or_default();
         ensure!(
             output.status.code() == Some(due),
-            "the audit ends with {} where {due} is due: {} {:.900} {}",
+            "the audit ends with {} where {due} is due: {} {} {}",
             output.status,
             verdict["verdict"],
-            verdict["findings"].to_string(),
+            findings(&verdict["findings"]),
             String::from_utf8_lossy(&output.stderr)
         );
         Ok(())
@@ -283,4 +283,12 @@ impl Road<'_> {
         matches!(value["level"].as_str(), Some("WARN" | "ERROR"))
             && !ANNOUNCED.iter().chain(&self.announced).any(|text| line.contains(text))
     }
+}
+
+/// Each kind of finding with how often it was met, and the first of it.
+fn findings(of: &serde_json::Value) -> String {
+    let kinds = of.as_object().into_iter().flatten();
+    let each = kinds
+        .map(|(kind, found)| format!("{kind} {} ({:.300})", found["count"], found["shown"][0].to_string()));
+    each.collect::<Vec<_>>().join("; ")
 }

@@ -106,7 +106,7 @@ impl Services {
     /// Later lines of a properties file win over those of the script.
     fn kafka_lines(&self) -> String {
         if self.nodes > 1 {
-            return String::new();
+            return "group.min.session.timeout.ms=3000".to_owned();
         }
         let (p, (producers, producers_proxy)) = (self.ports.0, self.ports.producers());
         let (consumers, consumers_proxy) = self.ports.consumers();
