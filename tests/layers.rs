@@ -8,7 +8,7 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 const ROWS: [&[&str]; 6] = [
     &["monmon-model", "monmon-syntax"],
     &["monmon-stage"],
-    &["monmon-plan"],
+    &["monmon-plan", "monmon-spool"],
     &[
         "monmon-engine",
         "monmon-http",

@@ -15,8 +15,10 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 mod announced;
+mod broker;
 
 use announced::Announced;
+pub(crate) use broker::BrokerProxy;
 
 pub(crate) const MONMON: &str = env!("CARGO_BIN_EXE_monmon");
 
@@ -328,6 +330,8 @@ pub(crate) struct Journal {
     pub(crate) messages: u64,
     /// Distinct receipts.
     pub(crate) receipts: BTreeSet<String>,
+    /// The ids of each check, in the order of the topic where it has one partition.
+    pub(crate) by_check: BTreeMap<String, Vec<String>>,
 }
 
 impl Topic {
@@ -402,6 +406,8 @@ impl Journal {
         if value["type"] != "measurement" {
             return;
         }
+        let check = value["check"]["id"].as_str().unwrap_or_default().to_owned();
+        self.by_check.entry(check).or_default().push(id.to_owned());
         let seen = self.ids.entry(id.to_owned()).or_default();
         *seen += 1;
         if *seen == 1 {

@@ -27,6 +27,8 @@ pub struct RunOptions {
     /// From the beginning of the end to the end, at most.
     pub grace: Duration,
     pub fail_fast: bool,
+    /// Keeps the newest outcome of each check, for whoever asks for them; those of `Mode::Once` are kept anyway.
+    pub keep_newest: bool,
     pub world: WorldRef,
     pub clock: Arc<dyn Clock>,
     pub prober: ProberIdentity,
@@ -70,7 +72,7 @@ impl Engine {
                 return Ok(None);
             }
         };
-        let verdicts = Arc::new(Verdicts::new(options.mode == Mode::Once));
+        let verdicts = Arc::new(Verdicts::new(options.keep_newest || options.mode == Mode::Once));
         let watched: Vec<Watched> = opened.iter().flat_map(OpenPlan::watched).collect();
         let progress =
             Progress { stages: Arc::new(watched), verdicts: verdicts.clone(), ..Progress::default() };

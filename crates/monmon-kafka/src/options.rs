@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use monmon_spool::{SPOOL, wrap};
 use monmon_stage::{DecodeContext, FROM, STAGE_NAME, Section, StageKind, StageSpec};
 use monmon_syntax::{
     ArgSpec, Code, Late, Node, NodeSpec, Occurs, OptionSpec, Problem, Problems, Spanned, ValueKind,
@@ -256,7 +257,7 @@ static SINK_NODE: NodeSpec = NodeSpec {
         MAX_IN_FLIGHT,
         MAX_IN_FLIGHT_BYTES,
     ],
-    children: &[&TLS, &SASL, &PROPERTY],
+    children: &[&TLS, &SASL, &PROPERTY, &SPOOL],
     ..NodeSpec::BLANK
 };
 
@@ -288,7 +289,7 @@ fn decode_source(node: &Node, context: &DecodeContext<'_>, problems: &mut Proble
 fn decode_sink(node: &Node, context: &DecodeContext<'_>, problems: &mut Problems) -> Box<dyn StageSpec> {
     let dead_letter_topic =
         node.is_given("dead-letter-topic").then(|| topic(node, "dead-letter-topic", context, problems));
-    Box::new(SinkSpec {
+    let sink = SinkSpec {
         connection: connection(node, context, problems),
         topic: topic(node, "topic", context, problems),
         dead_letter_topic,
@@ -299,7 +300,8 @@ fn decode_sink(node: &Node, context: &DecodeContext<'_>, problems: &mut Problems
         delivery_timeout: duration(node, "delivery-timeout"),
         max_in_flight: count(node, "max-in-flight"),
         max_in_flight_bytes: size(node, "max-in-flight-bytes"),
-    })
+    };
+    wrap(node, context, Box::new(sink))
 }
 
 fn connection(node: &Node, context: &DecodeContext<'_>, problems: &mut Problems) -> Connection {

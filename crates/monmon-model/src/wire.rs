@@ -4,6 +4,7 @@
 //! `docs/schema/` is generated from [`Measurement`].
 
 mod decoder;
+mod rejected;
 
 use schemars::Schema;
 use serde::Deserialize;
@@ -17,6 +18,7 @@ use crate::bounds::{
 use crate::{Check, Details, Event, Incident, Measurement, Prober, Rejected, RejectedReason};
 
 pub use decoder::Decoder;
+pub use rejected::decode_rejected;
 
 /// Version of the format that this build writes and the highest that it reads.
 pub const VERSION: u64 = 1;

@@ -1,10 +1,11 @@
 //! How the stages hang together: from a [`PipelineSpec`] to a [`Plan`].
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use monmon_stage::{EDGE_PLACES, Section};
-use monmon_syntax::{Code, FileLoader, Problem, Problems, Spanned, did_you_mean};
+use monmon_syntax::{Code, FileLoader, Problem, Problems, Span, Spanned, did_you_mean};
 
 use crate::graph::Graph;
 use crate::{Catalogue, PipelineSpec, Plan, PlanEdge, PlanStage, PlanTask, StageEntry, StageId};
@@ -18,6 +19,7 @@ pub fn compile(
 ) -> Option<Plan> {
     let errors_before = problems.error_count();
     check_sections(&spec, problems);
+    check_claims(&spec.stages, problems);
     let graph = connect(&spec.stages, problems);
     let order = check_order(&spec.stages, &graph, problems);
     if problems.error_count() == errors_before {
@@ -40,6 +42,26 @@ fn check_sections(spec: &PipelineSpec, problems: &mut Problems) {
                 .label(format!("needs at least one {}", section.singular()))
                 .help(format!("add `{} {{ {example} \"name\" {{ ... }} }}`", section.as_str()));
             problems.push(problem);
+        }
+    }
+}
+
+/// A file that a stage needs for itself alone is named once.
+fn check_claims(stages: &[StageEntry], problems: &mut Problems) {
+    let mut claimed: BTreeMap<PathBuf, Span> = BTreeMap::new();
+    for claim in stages.iter().flat_map(|stage| stage.spec.claims()) {
+        match claimed.get(&claim.value) {
+            None => {
+                claimed.insert(claim.value, claim.span);
+            }
+            Some(first) => {
+                let message = format!("two stages want the file `{}` for themselves", claim.value.display());
+                let problem = Problem::new(Code::Conflict, claim.span, message)
+                    .label("the same file again")
+                    .related(*first, "the first one")
+                    .help("give each its own file");
+                problems.push(problem);
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use monmon_spool::{SPOOL, wrap};
 use monmon_stage::{
     DecodeContext, FROM, OpenFuture, OpenStage, RETENTION, Retention, STAGE_NAME, Section, StageContext,
     StageKind, StageSpec,
@@ -139,7 +140,7 @@ static SPEC: NodeSpec = NodeSpec {
             ..OptionSpec::BLANK
         },
     ],
-    children: &[&TLS, &RETENTION],
+    children: &[&TLS, &RETENTION, &SPOOL],
     ..NodeSpec::BLANK
 };
 
@@ -181,7 +182,7 @@ fn decode(node: &Node, context: &DecodeContext<'_>, problems: &mut Problems) -> 
         node.integer(name).and_then(|number| usize::try_from(number.value).ok()).unwrap_or(default)
     };
     let url = node.late("url").unwrap_or_else(|| Late::literal("", node.name_span));
-    Box::new(PostgresSpec {
+    let sink = PostgresSpec {
         source: AddressSpec {
             url: url.rooted(context.sources),
             tls: node.child("tls").map(|tls| decode_tls(tls, context, problems)),
@@ -195,7 +196,8 @@ fn decode(node: &Node, context: &DecodeContext<'_>, problems: &mut Problems) -> 
         statement_timeout: duration("statement-timeout", Duration::from_secs(60)),
         window: Window { past: duration("oldest", 400 * DAY), future: duration("ahead", 2 * DAY) },
         retention: node.child(RETENTION.name).map(|child| Retention::decode(child, problems)),
-    })
+    };
+    wrap(node, context, Box::new(sink))
 }
 
 fn decode_tls(node: &Node, context: &DecodeContext<'_>, problems: &mut Problems) -> TlsSpec {

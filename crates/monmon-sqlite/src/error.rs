@@ -13,7 +13,7 @@ pub struct StoreError {
     path: String,
     /// What it is about, where that is not the file.
     name: Option<String>,
-    cause: Option<rusqlite::Error>,
+    cause: Option<Box<rusqlite::Error>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +69,7 @@ impl StoreError {
             rusqlite::Error::ToSqlConversionFailure(_) => StoreErrorKind::Row,
             _ => StoreErrorKind::Other,
         };
-        StoreError { cause: Some(cause), ..StoreError::new(kind, path) }
+        StoreError { cause: Some(Box::new(cause)), ..StoreError::new(kind, path) }
     }
 
     pub fn kind(&self) -> StoreErrorKind {
@@ -164,7 +164,7 @@ impl fmt::Display for StoreError {
 
 impl std::error::Error for StoreError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.cause.as_ref().map(|cause| cause as &(dyn std::error::Error + 'static))
+        self.cause.as_deref().map(|cause| cause as &(dyn std::error::Error + 'static))
     }
 }
 

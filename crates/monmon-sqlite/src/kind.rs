@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use monmon_spool::{SPOOL, wrap};
 use monmon_stage::{
     DecodeContext, FROM, FROM_STORE, OpenFuture, OpenStage, RETENTION, Replay, ReplaySettings, Retention,
     STAGE_NAME, Section, StageContext, StageError, StageKind, StageSpec, decode_selection,
@@ -57,7 +58,7 @@ static NODE: NodeSpec = NodeSpec {
             ..OptionSpec::BLANK
         },
     ],
-    children: &[&RETENTION],
+    children: &[&RETENTION, &SPOOL],
     ..NodeSpec::BLANK
 };
 
@@ -135,7 +136,7 @@ fn decode(node: &Node, context: &DecodeContext<'_>, problems: &mut Problems) -> 
     let path = node.late("path").unwrap_or_else(|| Late::literal("", node.name_span));
     let batch = node.integer("batch").and_then(|number| usize::try_from(number.value).ok());
     let normal = node.one_of("synchronous").is_some_and(|word| word.value == "normal");
-    Box::new(SqliteSpec {
+    let sink = SqliteSpec {
         path: path.rooted(context.sources),
         folder: context.folder.to_owned(),
         settings: Settings {
@@ -144,7 +145,8 @@ fn decode(node: &Node, context: &DecodeContext<'_>, problems: &mut Problems) -> 
             synchronous: if normal { Synchronous::Normal } else { Synchronous::Full },
             retention: node.child(RETENTION.name).map(|child| Retention::decode(child, problems)),
         },
-    })
+    };
+    wrap(node, context, Box::new(sink))
 }
 
 impl StageSpec for SqliteSpec {

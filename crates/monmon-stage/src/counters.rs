@@ -67,6 +67,12 @@ counters! {
     expected add_expected;
     /// Tries after the first.
     retries add_retries;
+    /// Items that a sink's spool has written to the disk.
+    spooled add_spooled;
+    /// Items that were delivered from a sink's spool.
+    replayed add_replayed;
+    /// Items that the bound of a sink's spool made it drop.
+    dropped add_dropped;
     /// Messages that the log had lost before they were read.
     missed add_missed;
 }

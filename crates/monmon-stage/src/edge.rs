@@ -12,7 +12,7 @@ use crate::{Batch, Closed, Envelope};
 /// ten seconds; at most 16 MiB beside the pages, which have a bound of their own.
 pub const EDGE_PLACES: usize = 4096;
 /// An item takes a place for each so many bytes of its weight begun.
-const PLACE_BYTES: usize = 4096;
+pub(crate) const PLACE_BYTES: usize = 4096;
 
 /// Something that looks at every batch on its way along an edge, before it is sent.
 pub type Tap = Arc<dyn Fn(&[Envelope]) + Send + Sync>;
@@ -71,8 +71,7 @@ impl Places {
     }
 
     fn of(&self, envelope: &Envelope) -> u32 {
-        let places = envelope.weight().div_ceil(PLACE_BYTES).max(1);
-        u32::try_from(places).unwrap_or(u32::MAX).min(self.capacity)
+        u32::try_from(envelope.item.places()).unwrap_or(u32::MAX).min(self.capacity)
     }
 }
 

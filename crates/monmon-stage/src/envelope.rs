@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use monmon_model::{Event, Match, Measurement, Origin, Outcome, Rejected, RejectedReason};
 
+use crate::edge::PLACE_BYTES;
 use crate::{Ack, Page};
 
 /// What travels along an edge at once.
@@ -125,11 +126,7 @@ impl Envelope {
 
     /// About how many bytes the item takes in a store or on the way to one.
     pub fn weight(&self) -> usize {
-        match &self.item {
-            Item::Measurement(measured) => measurement_weight(&measured.measurement),
-            Item::Event(_) => EVENT_BYTES,
-            Item::Rejected(rejected) => FIXED_BYTES + rejected.bytes.len(),
-        }
+        self.item.weight()
     }
 
     /// Lets go of the page, which no later stage wants.
@@ -137,6 +134,22 @@ impl Envelope {
         if let Item::Measurement(measured) = &mut self.item {
             measured.page = None;
         }
+    }
+}
+
+impl Item {
+    /// About how many bytes it takes in a store or on the way to one.
+    pub fn weight(&self) -> usize {
+        match self {
+            Item::Measurement(measured) => measurement_weight(&measured.measurement),
+            Item::Event(_) => EVENT_BYTES,
+            Item::Rejected(rejected) => FIXED_BYTES + rejected.bytes.len(),
+        }
+    }
+
+    /// How many places of an edge it takes, if the edge has so many.
+    pub fn places(&self) -> usize {
+        self.weight().div_ceil(PLACE_BYTES).max(1)
     }
 }
 

@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::future::Future;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
 use async_trait::async_trait;
-use monmon_syntax::{ArgSpec, FileLoader, Node, NodeSpec, OptionSpec, Problems, SourceMap, ValueKind};
+use monmon_syntax::{
+    ArgSpec, FileLoader, Node, NodeSpec, OptionSpec, Problems, SourceMap, Spanned, ValueKind,
+};
 
 use crate::matching::InlineMatch;
 use crate::{Batch, Emitter, Inlet, StageContext, StageError};
@@ -105,6 +107,11 @@ pub trait StageSpec: fmt::Debug + Send + Sync {
 
     /// Leaves only the checks that are wanted, for one look at them; gives the names of all that there were.
     fn keep_checks(&mut self, _wanted: &dyn Fn(&str) -> bool) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Files that no other stage may use, each with its place in the pipeline file; those that are known by now.
+    fn claims(&self) -> Vec<Spanned<PathBuf>> {
         Vec::new()
     }
 

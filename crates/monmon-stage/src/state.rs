@@ -59,6 +59,10 @@ gauges! {
     client_queue_bytes set_client_queue_bytes;
     /// Requests to brokers that the client library has sent and has no answer to.
     client_requests_in_flight set_client_requests_in_flight;
+    /// Items in the sink's spool.
+    spool_items set_spool_items;
+    /// Bytes that the sink's spool takes on the disk.
+    spool_bytes set_spool_bytes;
 }
 
 /// What one stage says of itself beside its counts.

@@ -1,5 +1,6 @@
 //! How a stdout sink is written in a pipeline file.
 
+use monmon_spool::{SPOOL, wrap};
 use monmon_stage::{
     DecodeContext, FROM, OpenFuture, OpenStage, STAGE_NAME, Section, StageContext, StageKind, StageSpec,
 };
@@ -17,14 +18,15 @@ static NODE: NodeSpec = NodeSpec {
     example: r#"stdout "lines" from="sites""#,
     args: &[STAGE_NAME],
     options: &[FROM],
+    children: &[&SPOOL],
     ..NodeSpec::BLANK
 };
 
 #[derive(Debug)]
 struct StdoutSpec;
 
-fn decode(_node: &Node, _context: &DecodeContext<'_>, _problems: &mut Problems) -> Box<dyn StageSpec> {
-    Box::new(StdoutSpec)
+fn decode(node: &Node, context: &DecodeContext<'_>, _problems: &mut Problems) -> Box<dyn StageSpec> {
+    wrap(node, context, Box::new(StdoutSpec))
 }
 
 impl StageSpec for StdoutSpec {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::header::HeaderName;
+use monmon_spool::{SPOOL, wrap};
 use monmon_stage::{DecodeContext, FROM, STAGE_NAME, Section, StageKind, StageSpec};
 use monmon_syntax::{
     ArgSpec, Code, Late, Node, NodeSpec, Occurs, OptionSpec, Problem, Problems, Span, ValueKind,
@@ -137,7 +138,7 @@ static NODE: NodeSpec = NodeSpec {
             ..OptionSpec::BLANK
         },
     ],
-    children: &[&HEADER, &TLS],
+    children: &[&HEADER, &TLS, &SPOOL],
     ..NodeSpec::BLANK
 };
 
@@ -159,7 +160,7 @@ fn decode(node: &Node, context: &DecodeContext<'_>, problems: &mut Problems) -> 
     let mut url = url.unwrap_or_else(|| Late::literal("", node.name_span));
     // With many services a URL is a password.
     url.secret = true;
-    Box::new(WebhookSpec {
+    let sink = WebhookSpec {
         url,
         format,
         routing_key: late("routing-key"),
@@ -174,7 +175,8 @@ fn decode(node: &Node, context: &DecodeContext<'_>, problems: &mut Problems) -> 
             .integer("max-in-flight")
             .and_then(|count| usize::try_from(count.value).ok())
             .unwrap_or(4),
-    })
+    };
+    wrap(node, context, Box::new(sink))
 }
 
 /// Some formats need more, and some options mean something with one format only.

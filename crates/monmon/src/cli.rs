@@ -254,8 +254,18 @@ pub(crate) struct StoreArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
-    #[command(flatten)]
-    pub(crate) store: StoreArgs,
+    /// postgres://USER:PASSWORD@HOST/DATABASE?sslmode=verify-full&sslrootcert=ca.pem, or sqlite:PATH
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "MONMON_STORE",
+        hide_env_values = true,
+        required_unless_present = "spool"
+    )]
+    pub(crate) store: Option<String>,
+    /// Look at a sink's spool instead: what waits in it, and what it dropped
+    #[arg(long, value_name = "PATH")]
+    pub(crate) spool: Option<PathBuf>,
     /// How the states are written
     #[arg(long, value_enum, default_value_t = StatusFormat::Table)]
     pub(crate) format: StatusFormat,

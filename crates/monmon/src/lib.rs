@@ -21,6 +21,7 @@ mod prober;
 mod progress;
 mod run;
 mod sla;
+mod spool;
 mod status;
 mod store;
 mod validate;

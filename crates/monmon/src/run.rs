@@ -123,6 +123,7 @@ fn options(args: &RunArgs) -> Result<RunOptions, String> {
         run_for: args.run_for,
         grace: args.grace,
         fail_fast: args.fail_fast,
+        keep_newest: args.metrics.is_some(),
         world: Arc::new(world),
         clock: Arc::new(SystemClock),
         prober,
@@ -159,7 +160,8 @@ fn conclude(args: &RunArgs, report: &RunReport, sources: &[(Arc<str>, SourceMap)
             pipeline = %stage.pipeline, stage = %stage.stage, kind = stage.kind,
             received = counts.received, delivered = counts.delivered, failed = counts.failed,
             rejected = counts.rejected, duplicates = counts.duplicates, undecided = counts.undecided,
-            retries = counts.retries, missed = counts.missed,
+            retries = counts.retries, missed = counts.missed, spooled = counts.spooled,
+            replayed = counts.replayed, dropped = counts.dropped,
             "counted"
         );
     }

@@ -11,13 +11,16 @@ use crate::cli::{StatusArgs, StatusFormat};
 use crate::db::patiently;
 use crate::run::with_causes;
 use crate::store::{self, Store};
-use crate::{Exit, logs};
+use crate::{Exit, logs, spool};
 
 /// Longest reason in the table, in characters.
 const REASON_CHARS_MAX: usize = 60;
 
 pub(crate) async fn status(args: &StatusArgs) -> Exit {
-    let states = match read(&args.store.store).await {
+    if let Some(path) = &args.spool {
+        return spool::show(path, args.format);
+    }
+    let states = match read(args.store.as_deref().unwrap_or_default()).await {
         Ok(states) => states,
         Err(message) => {
             logs::say(&format!("monmon: {message}"));

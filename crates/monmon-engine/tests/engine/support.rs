@@ -73,6 +73,7 @@ pub(crate) fn options() -> RunOptions {
         run_for: None,
         grace: GRACE,
         fail_fast: false,
+        keep_newest: false,
         world: context.world,
         clock: context.clock,
         prober: context.prober,

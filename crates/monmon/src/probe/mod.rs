@@ -90,6 +90,7 @@ async fn run(args: &ProbeArgs, text: String) -> Result<Vec<Measurement>, Exit> {
         run_for: None,
         grace: GRACE,
         fail_fast: true,
+        keep_newest: false,
         world: Arc::new(SystemWorld),
         clock: Arc::new(SystemClock),
         // Nothing of it is stored anywhere.

@@ -1,0 +1,181 @@
+//! The bound: how much room there is in the file, and what is done when there is none.
+
+use std::collections::BTreeMap;
+
+use monmon_stage::Item;
+use rusqlite::Connection;
+
+use crate::file::{Bound, PAGE_BYTES};
+use crate::record::{Owner, Reader, Record};
+use crate::store::{Done, delete};
+
+/// What a spool does when it is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WhenFull {
+    /// Drops the oldest to make room.
+    Oldest,
+    /// Drops what comes.
+    Newest,
+    /// Takes nothing more, so that the source is held back.
+    Block,
+}
+
+impl WhenFull {
+    pub(crate) const WORDS: &'static [&'static str] = &["block", "oldest", "newest"];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            WhenFull::Oldest => "oldest",
+            WhenFull::Newest => "newest",
+            WhenFull::Block => "block",
+        }
+    }
+
+    pub(crate) fn from_word(word: &str) -> Option<WhenFull> {
+        [WhenFull::Oldest, WhenFull::Newest, WhenFull::Block].into_iter().find(|one| one.as_str() == word)
+    }
+}
+
+/// Room is made for so many rows at a time, so that the file is not asked for each.
+const DROP_ROWS: i64 = 256;
+/// What a row takes beside its body and origin: its numbers, their types, and its place in the page.
+const ROW_BYTES: u64 = 40;
+/// What a page has for its rows.
+const PAGE_ROOM: u64 = PAGE_BYTES - 12;
+const LOCAL_MAX: u64 = PAGE_BYTES - 35;
+
+/// The room within one transaction.
+pub(crate) struct Room<'a> {
+    connection: &'a Connection,
+    bound: Bound,
+    when_full: WhenFull,
+    handed_over: i64,
+    /// Bytes that are known to be free; nothing before the file was asked.
+    free: Option<u64>,
+    dropped: BTreeMap<Owner, Dropped>,
+}
+
+/// What was dropped of one check.
+#[derive(Clone, Copy, Debug)]
+struct Dropped {
+    count: i64,
+    first_at: i64,
+    last_at: i64,
+}
+
+impl<'a> Room<'a> {
+    pub(crate) fn new(
+        connection: &'a Connection,
+        bound: Bound,
+        when_full: WhenFull,
+        handed_over: i64,
+    ) -> Room<'a> {
+        Room { connection, bound, when_full, handed_over, free: None, dropped: BTreeMap::new() }
+    }
+
+    /// Makes room for a row. `false` if it must wait; a row that was dropped instead stands in `done.refused`.
+    pub(crate) fn make_for(
+        &mut self,
+        record: &Record,
+        item: &Item,
+        done: &mut Done,
+    ) -> rusqlite::Result<bool> {
+        let cost = cost(record);
+        // Would never fit: it must not hold up all that comes behind it.
+        let hopeless = cost > self.bound.pages_of_rows * PAGE_BYTES;
+        while !hopeless {
+            let free = match self.free {
+                Some(free) => free,
+                None => self.ask()?,
+            };
+            if free >= cost {
+                self.free = Some(free - cost);
+                return Ok(true);
+            }
+            let made = match self.when_full {
+                WhenFull::Oldest => self.drop_oldest(cost, done)?,
+                WhenFull::Newest => false,
+                WhenFull::Block => return Ok(false),
+            };
+            if !made {
+                break;
+            }
+        }
+        self.count(Owner::of(item), record.at);
+        done.refused.push(record.position);
+        Ok(true)
+    }
+
+    /// How many bytes rows may still take, by what the file says of itself.
+    fn ask(&self) -> rusqlite::Result<u64> {
+        let number = |pragma: &str| {
+            let mut statement = self.connection.prepare_cached(pragma)?;
+            statement.query_row([], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs)
+        };
+        let used = number("PRAGMA page_count")?.saturating_sub(number("PRAGMA freelist_count")?);
+        Ok(self.bound.pages_of_rows.saturating_sub(used) * PAGE_BYTES)
+    }
+
+    /// Drops some of the oldest, first of those that are not with the sink. `false` if there was none.
+    fn drop_oldest(&mut self, wanted: u64, done: &mut Done) -> rusqlite::Result<bool> {
+        const SQL: &str = "SELECT position, kind, at, body, origin, checksum FROM monmon_spool_item \
+                           WHERE position > ?1 ORDER BY position LIMIT ?2";
+        // A page is free when all rows of it are gone.
+        let wanted = wanted.max(self.bound.pages_of_rows * PAGE_BYTES / 64) + 2 * PAGE_BYTES;
+        for after in [self.handed_over, i64::MIN] {
+            let mut statement = self.connection.prepare_cached(SQL)?;
+            let mut rows = statement.query([after, DROP_ROWS])?;
+            let (mut bytes, mut ends, mut reader) = (0, None, Reader::default());
+            while bytes < wanted {
+                let Some(row) = rows.next()? else { break };
+                let position: i64 = row.get(0)?;
+                // A row that can't be read any more is dropped as well, of nobody.
+                let record = crate::store::record(row)?;
+                let owner = record.as_ref().map(|record| Owner::of(&reader.item(record)));
+                bytes += record.as_ref().map_or(PAGE_BYTES, cost);
+                let nobody = Owner { pipeline: String::new(), source: String::new(), name: String::new() };
+                self.count(owner.unwrap_or(nobody), row.get(2)?);
+                let first = ends.map_or(position, |(first, _)| first);
+                ends = Some((first, position));
+            }
+            drop(rows);
+            if let Some((first, last)) = ends {
+                done.dropped += delete(self.connection, (first, last))?.unsigned_abs();
+                done.dropped_upto = done.dropped_upto.max(last);
+                self.free = None;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn count(&mut self, owner: Owner, at: i64) {
+        let none = Dropped { count: 0, first_at: at, last_at: at };
+        let dropped = self.dropped.entry(owner).or_insert(none);
+        dropped.count += 1;
+        dropped.first_at = dropped.first_at.min(at);
+        dropped.last_at = dropped.last_at.max(at);
+    }
+
+    /// Writes down what was dropped.
+    pub(crate) fn settle(self) -> rusqlite::Result<()> {
+        const SQL: &str = "INSERT INTO monmon_spool_dropped (pipeline, source, name, count, first_at, last_at) \
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET count = count + excluded.count, \
+            first_at = min(first_at, excluded.first_at), last_at = max(last_at, excluded.last_at)";
+        for (owner, Dropped { count, first_at, last_at }) in &self.dropped {
+            let mut statement = self.connection.prepare_cached(SQL)?;
+            statement.execute((&owner.pipeline, &owner.source, &owner.name, count, first_at, last_at))?;
+        }
+        Ok(())
+    }
+}
+
+/// About how many bytes of pages a row takes.
+fn cost(record: &Record) -> u64 {
+    let bytes = record.bytes() as u64 + ROW_BYTES;
+    if bytes > LOCAL_MAX {
+        // Its beginning shares a page, the rest has pages of its own.
+        return (bytes.div_ceil(PAGE_BYTES - 4) + 1) * PAGE_BYTES;
+    }
+    PAGE_BYTES.div_ceil((PAGE_ROOM / bytes).max(1))
+}

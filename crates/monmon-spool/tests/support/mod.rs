@@ -1,0 +1,302 @@
+//! A spool in a temporary folder, and a server that is there or not as a test says.
+
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use monmon_model::{Origin, Rejected, RejectedReason};
+use monmon_spool::{SPOOL, SpoolStatus, wrap};
+use monmon_stage::{
+    Batch, DecodeContext, EDGE_PLACES, Emitter, Envelope, Inlet, Item, OpenFuture, OpenStage, Sink,
+    StageContext, StageError, StageSpec, inlet,
+};
+use monmon_syntax::{MemoryLoader, NodeSpec, Problems, load, read};
+use monmon_testkit::stages::{AckBook, measurement, stage_context};
+use tempfile::TempDir;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+static SINK: NodeSpec =
+    NodeSpec { name: "test", help: "a sink of a test", children: &[&SPOOL], ..NodeSpec::BLANK };
+
+/// What the server does with what it is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Up,
+    /// Says nothing, and has it all when it is back.
+    Away,
+    /// Fails every ack.
+    Refuses,
+    /// Fails the ack of this one alone.
+    RefusesOne(u64),
+    /// The sink ends with an error, and what it holds is dropped.
+    Breaks,
+    /// The sink can't be opened.
+    CannotOpen,
+    /// The sink can't be opened, and never will be.
+    Wrong,
+    /// The sink panics.
+    Panics,
+}
+
+/// The far side of the sink.
+#[derive(Debug)]
+pub(crate) struct Server {
+    mode: watch::Sender<Mode>,
+    got: Mutex<Vec<u64>>,
+    count: watch::Sender<usize>,
+    /// Where it writes what it got, before it says so.
+    log: Option<File>,
+}
+
+impl Server {
+    pub(crate) fn new(mode: Mode) -> Arc<Server> {
+        Arc::new(Server::with_log(mode, None))
+    }
+
+    /// Writes each number on a line of the file, which outlives the process.
+    pub(crate) fn logging(mode: Mode, file: &Path) -> Arc<Server> {
+        let log = File::options().create(true).append(true).open(file).expect("a file of the test's");
+        Arc::new(Server::with_log(mode, Some(log)))
+    }
+
+    fn with_log(mode: Mode, log: Option<File>) -> Server {
+        Server { mode: watch::Sender::new(mode), got: Mutex::default(), count: watch::Sender::new(0), log }
+    }
+
+    pub(crate) fn set(&self, mode: Mode) {
+        self.mode.send_replace(mode);
+    }
+
+    /// The numbers of what was delivered, in the order of its coming.
+    pub(crate) fn got(&self) -> Vec<u64> {
+        self.got.lock().expect("no holder panics").clone()
+    }
+
+    /// Waits until so many were delivered.
+    pub(crate) async fn has(&self, count: usize) {
+        self.count.subscribe().wait_for(|now| *now >= count).await.expect("the server is here");
+    }
+
+    fn take(&self, envelope: Envelope) {
+        if let Some(mut log) = self.log.as_ref() {
+            writeln!(log, "{}", number(&envelope.item)).expect("it can be written");
+        }
+        let mut got = self.got.lock().expect("no holder panics");
+        got.push(number(&envelope.item));
+        self.count.send_replace(got.len());
+        drop(got);
+        envelope.ack.deliver();
+    }
+}
+
+pub(crate) fn number(item: &Item) -> u64 {
+    match item {
+        Item::Measurement(measured) => measured.measurement.seq,
+        Item::Event(_) => panic!("no test here gives events"),
+        Item::Rejected(rejected) => rejected.message.parse().expect("a test's message is its number"),
+    }
+}
+
+#[derive(Debug)]
+struct ServerSpec(Arc<Server>);
+
+impl StageSpec for ServerSpec {
+    fn describe(&self) -> serde_json::Value {
+        serde_json::json!({})
+    }
+
+    fn open(&self, _context: StageContext) -> OpenFuture<'_> {
+        let server = self.0.clone();
+        Box::pin(async move {
+            match *server.mode.borrow() {
+                Mode::CannotOpen => return Err(StageError::transient("the server is away")),
+                Mode::Wrong => return Err(StageError::permanent("the password is wrong")),
+                _ => {}
+            }
+            Ok(OpenStage::Sink(Box::new(ServerSink(server.clone()))))
+        })
+    }
+}
+
+struct ServerSink(Arc<Server>);
+
+#[async_trait]
+impl Sink for ServerSink {
+    async fn run(self: Box<Self>, mut input: Inlet) -> Result<(), StageError> {
+        let server = self.0;
+        let mut modes = server.mode.subscribe();
+        let mut held: VecDeque<Envelope> = VecDeque::new();
+        let mut ended = false;
+        loop {
+            let mode = *modes.borrow_and_update();
+            match mode {
+                Mode::Up => held.drain(..).for_each(|envelope| server.take(envelope)),
+                Mode::Refuses => held.drain(..).for_each(|envelope| envelope.ack.fail()),
+                Mode::RefusesOne(one) => held.drain(..).for_each(|envelope| match number(&envelope.item) {
+                    number if number == one => envelope.ack.fail(),
+                    _ => server.take(envelope),
+                }),
+                Mode::Breaks | Mode::CannotOpen | Mode::Wrong => {
+                    return Err(StageError::transient("the connection broke"));
+                }
+                Mode::Panics => panic!("a sink's bug, made by a test"),
+                Mode::Away => {}
+            }
+            if ended && held.is_empty() {
+                return Ok(());
+            }
+            tokio::select! {
+                batch = input.recv(), if !ended => match batch {
+                    Some(batch) => held.extend(batch),
+                    None => ended = true,
+                },
+                changed = modes.changed() => changed.expect("the server is here"),
+            }
+        }
+    }
+}
+
+pub(crate) struct Rig {
+    pub(crate) folder: TempDir,
+    pub(crate) book: Arc<AckBook>,
+    pub(crate) server: Arc<Server>,
+}
+
+impl Rig {
+    pub(crate) fn new(mode: Mode) -> Rig {
+        let folder = TempDir::new().expect("a temporary folder");
+        Rig { folder, book: AckBook::new(), server: Server::new(mode) }
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.folder.path().join("test.spool")
+    }
+
+    pub(crate) fn status(&self) -> SpoolStatus {
+        monmon_spool::status(&self.path()).expect("the spool can be read")
+    }
+
+    pub(crate) async fn open(
+        &self,
+        options: &str,
+        context: StageContext,
+    ) -> Result<Box<dyn Sink>, StageError> {
+        open(self.folder.path(), options, self.server.clone(), context).await
+    }
+
+    /// Opens it and lets it run.
+    pub(crate) async fn run(&self, options: &str) -> Running {
+        let context = stage_context("events");
+        let sink = self.open(options, context.clone()).await.expect("the spool can be opened");
+        Running::new(sink, context)
+    }
+
+    /// One that is large, with its number.
+    pub(crate) fn large(&self, number: u64, bytes: usize) -> Envelope {
+        let origin = Origin {
+            pipeline: "test".to_owned(),
+            source: "source".to_owned(),
+            topic: None,
+            partition: None,
+            offset: None,
+        };
+        let (reason, at) = (RejectedReason::NotJson, Timestamp::UNIX_EPOCH);
+        let rejected = Rejected::new(reason, number.to_string(), origin, at, None, vec![0xff; bytes]);
+        Envelope::rejected(rejected, self.book.ack(number))
+    }
+
+    pub(crate) fn batch(&self, seqs: impl IntoIterator<Item = u64>) -> Batch {
+        let envelope = |seq| Envelope::measurement(measurement("docs", seq), None, self.book.ack(seq));
+        seqs.into_iter().map(envelope).collect()
+    }
+}
+
+pub(crate) async fn open(
+    folder: &Path,
+    options: &str,
+    server: Arc<Server>,
+    context: StageContext,
+) -> Result<Box<dyn Sink>, StageError> {
+    let file = folder.join("pipeline.kdl");
+    let text = format!("test {{\n    spool \"test.spool\" {options}\n}}\n");
+    let loader = MemoryLoader::new().with(file.clone(), text);
+    let mut problems = Problems::new();
+    let loaded = load(&file, &loader, &mut problems);
+    let top = loaded.nodes.first().expect("one node");
+    let node = read(&top.node, top.file, &SINK, &mut problems);
+    let decoding = DecodeContext {
+        pipeline: "test",
+        stage: "events",
+        sources: &loaded.sources,
+        folder,
+        loader: &loader,
+    };
+    let spec = wrap(&node, &decoding, Box::new(ServerSpec(server)));
+    assert!(problems.is_empty(), "{problems:?}");
+    match spec.open(context).await? {
+        OpenStage::Sink(sink) => Ok(sink),
+        OpenStage::Source(_) | OpenStage::Transform(_) => panic!("it is a sink"),
+    }
+}
+
+/// A spool that runs beside the test.
+pub(crate) struct Running {
+    out: Option<Emitter>,
+    tasks: JoinSet<Result<(), StageError>>,
+    pub(crate) context: StageContext,
+}
+
+impl Running {
+    pub(crate) fn new(sink: Box<dyn Sink>, context: StageContext) -> Running {
+        let (outlet, input) = inlet(EDGE_PLACES, false);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(sink.run(input));
+        Running { out: Some(Emitter::new(vec![outlet])), tasks, context }
+    }
+
+    pub(crate) async fn give(&self, batch: Batch) {
+        self.out.as_ref().expect("the input is open").emit(batch).await.expect("the spool goes on");
+    }
+
+    /// Gives measurements by their numbers beside the test, however long that takes.
+    pub(crate) fn feed(&self, book: &Arc<AckBook>, numbers: std::ops::RangeInclusive<u64>) -> JoinSet<()> {
+        let (out, book) = (self.out.clone().expect("the input is open"), book.clone());
+        let numbers: Vec<u64> = numbers.collect();
+        let mut feeding = JoinSet::new();
+        feeding.spawn(async move {
+            for some in numbers.chunks(50) {
+                let envelope =
+                    |seq: &u64| Envelope::measurement(measurement("docs", *seq), None, book.ack(*seq));
+                out.emit(some.iter().map(envelope).collect()).await.expect("the spool goes on");
+            }
+        });
+        feeding
+    }
+
+    /// Ends as a run does that was asked to.
+    pub(crate) async fn stop(mut self) -> Result<(), StageError> {
+        self.context.stop.cancel();
+        self.out = None;
+        self.tasks.join_next().await.expect("one task").expect("no panic")
+    }
+
+    /// Ends as a process does that is killed, as far as a task can: nothing is waited for but a write that is under way.
+    pub(crate) async fn kill(mut self) {
+        self.tasks.abort_all();
+        while self.tasks.join_next().await.is_some() {}
+        drop(self.out);
+    }
+}
+
+/// Time that passes.
+pub(crate) async fn pass(time: Duration) {
+    tokio::time::sleep(time).await;
+}
