@@ -116,12 +116,13 @@ BEGIN
     RETURNS integer
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     AS $function$
-        SELECT ((date_part('epoch', $3 - $1) * 1000000)::bigint / $4 + 1
-                + ((date_part('epoch', $2) * 1000000)::bigint - (date_part('epoch', $3 - $1) * 1000000)::bigint - 1)
-                  / $4)::integer
+        SELECT least((date_part('epoch', $3 - $1) * 1000000)::bigint / $4 + 1
+                     + ((date_part('epoch', $2) * 1000000)::bigint - (date_part('epoch', $3 - $1) * 1000000)::bigint - 1)
+                       / $4,
+                     2147483647)::integer
     $function$;
     COMMENT ON FUNCTION monmon_rollup_slots(timestamptz, interval, timestamptz, bigint) IS
-        'How many slots lie in a bucket that begins at start_at: slot, and whole intervals before and after it.';
+        'How many slots lie in a bucket that begins at start_at: slot, and whole intervals before and after it; 2147483647 where there are more.';
 
     FOR part IN
         SELECT * FROM (VALUES ('monmon_rollup_minute', 'minute', 'PARTITION BY RANGE (id)', ' Partitioned by day as monmon_measurement is.'),
@@ -566,7 +567,7 @@ BEGIN
     COMMENT ON FUNCTION monmon_rollup_settled(xid8) IS
         'Whether every transaction that had begun to write is over. Ask in a transaction of its own.';
 
-    CREATE FUNCTION monmon_rollup_step(settled timestamptz, OUT done text, OUT from_at timestamptz,
+    CREATE FUNCTION monmon_rollup_step(settled timestamptz, late_from timestamptz DEFAULT '-infinity', OUT done text, OUT from_at timestamptz,
                                        OUT to_at timestamptz, OUT made bigint) RETURNS record
     LANGUAGE plpgsql
     SET plan_cache_mode = force_custom_plan
@@ -588,7 +589,7 @@ BEGIN
 
         -- Marks go first: what they stand for was stored with them, so the next statement sees it.
         SELECT date_bin('24 hours', min(l.hour), zero) INTO day_at FROM monmon_rollup_late AS l
-        WHERE l.hour < state.rolled_until;
+        WHERE l.hour < state.rolled_until AND l.hour >= late_from;
         IF day_at IS NOT NULL THEN
             WITH gone AS (
                 DELETE FROM monmon_rollup_late AS l WHERE l.hour >= day_at AND l.hour < day_at + interval '24 hours'
@@ -638,8 +639,8 @@ BEGIN
         done := 'new';
     END
     $function$;
-    COMMENT ON FUNCTION monmon_rollup_step(timestamptz) IS
-        'Rolls up a part of what is to be rolled up: a day''s late hours, or up to six new hours. `done` is late, new, nothing, or busy: another is at it.';
+    COMMENT ON FUNCTION monmon_rollup_step(timestamptz, timestamptz) IS
+        'Rolls up a part of what is to be rolled up: the late hours of the first day from late_from on, or up to six new hours. Who goes on from the day after makes each day once, however much comes late meanwhile. `done` is late, new, nothing, or busy: another is at it.';
 
     -- One snapshot, because it is STABLE: nothing that is stored meanwhile looks like a difference.
     CREATE FUNCTION monmon_rollup_check(from_day date, to_day date)

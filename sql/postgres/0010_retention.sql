@@ -99,7 +99,8 @@ BEGIN
     COMMENT ON FUNCTION monmon_retention_condition(text, jsonb, timestamptz, timestamptz) IS
         'SQL that holds for the rows r of a partition that are kept, joined with c of monmon_retention_checks.';
 
-    CREATE FUNCTION monmon_retention_plan(policy jsonb, at timestamptz)
+    CREATE FUNCTION monmon_retention_plan(policy jsonb, at timestamptz, only_family text DEFAULT NULL,
+                                          only_from timestamptz DEFAULT NULL)
     RETURNS TABLE (family text, partition text, from_at timestamptz, to_at timestamptz, action text, bytes bigint)
     LANGUAGE plpgsql
     AS $function$
@@ -112,6 +113,8 @@ BEGIN
         longest interval;
         expired boolean;
     BEGIN
+        -- A caller whose clock is ahead must not let go of what is young.
+        at := least(at, clock_timestamp());
         FOR parent IN
             SELECT c.relname::text
             FROM pg_class AS c
@@ -120,6 +123,7 @@ BEGIN
             WHERE c.relname LIKE 'monmon\_%' AND c.relname <> 'monmon_match' AND p.partstrat = 'r' AND p.partnatts = 1
               AND a.atttypid = 'uuid'::regtype
               AND c.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'monmon_measurement'::regclass)
+              AND (only_family IS NULL OR c.relname = only_family)
             ORDER BY c.relname
         LOOP
             level := monmon_retention_level(parent);
@@ -141,7 +145,10 @@ BEGIN
                 ) AS k;
             END IF;
             CONTINUE WHEN shortest IS NULL;
-            FOR part IN SELECT * FROM monmon_partitions(parent) AS p WHERE p.to_at + shortest <= at LOOP
+            FOR part IN
+                SELECT * FROM monmon_partitions(parent) AS p
+                WHERE p.to_at + shortest <= at AND (only_from IS NULL OR p.from_at = only_from)
+            LOOP
                 family := parent;
                 partition := part.partition::text;
                 from_at := part.from_at;
@@ -168,8 +175,8 @@ BEGIN
         END LOOP;
     END
     $function$;
-    COMMENT ON FUNCTION monmon_retention_plan(jsonb, timestamptz) IS
-        'What a policy lets go of at an instant: partitions of which nothing is kept (drop), or something (thin). That of monmon_match goes with that of monmon_measurement.';
+    COMMENT ON FUNCTION monmon_retention_plan(jsonb, timestamptz, text, timestamptz) IS
+        'What a policy lets go of at an instant, but never later than now: partitions of which nothing is kept (drop), or something (thin). That of monmon_match goes with that of monmon_measurement.';
 
     -- Makes the table that a partition gives way to. Null when nothing is to be kept.
     CREATE FUNCTION monmon_retention_kept(family text, partition regclass, chosen text) RETURNS text
@@ -243,6 +250,7 @@ BEGIN
         now_there bigint;
         level text := monmon_retention_level(family);
     BEGIN
+        at := least(at, clock_timestamp());
         IF NOT monmon_maintenance_lock() THEN
             RETURN 'busy';
         END IF;
@@ -250,6 +258,9 @@ BEGIN
         SELECT * INTO part FROM monmon_partitions(family) AS p WHERE p.from_at = begins;
         IF NOT FOUND THEN
             RETURN 'gone';
+        END IF;
+        IF NOT EXISTS (SELECT FROM monmon_retention_plan(policy, at, family, begins)) THEN
+            RETURN 'kept';
         END IF;
         IF level = 'measurements' AND (state.rolled_until IS NULL OR part.to_at > state.rolled_until) THEN
             RETURN 'not rolled up';
@@ -330,7 +341,7 @@ BEGIN
     END
     $function$;
     COMMENT ON FUNCTION monmon_retention_apply(jsonb, timestamptz, text, timestamptz) IS
-        'Drops or thins one partition that monmon_retention_plan has told, unless measurements of it are not in the rollups: dropped, thinned, gone, busy (another is at it), not rolled up, or not checked (monmon_rollup_verify). An error when it is in use for long (55P03) or measurements came in meanwhile (MM001): later.';
+        'Drops or thins one partition that monmon_retention_plan has told, unless measurements of it are not in the rollups: dropped, thinned, gone, kept (the policy keeps all of it), busy (another is at it), not rolled up, or not checked (monmon_rollup_verify). An error when it is in use for long (55P03) or measurements came in meanwhile (MM001): later.';
 
     CREATE FUNCTION monmon_retention_days(policy jsonb, at timestamptz, most integer) RETURNS bigint
     LANGUAGE plpgsql
@@ -340,6 +351,7 @@ BEGIN
         deleted bigint;
         sum_deleted bigint := 0;
     BEGIN
+        at := least(at, clock_timestamp());
         IF NOT monmon_maintenance_lock() THEN
             RETURN 0;
         END IF;

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use monmon_stage::Retention;
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use crate::error::StoreError;
@@ -16,11 +18,48 @@ const EVERY: Duration = Duration::from_secs(60);
 /// Retention is by whole days: it need not be looked at each time.
 const RUNS_UNTIL_RETENTION: u32 = 10;
 
+/// How long rollups may stand still before it is told: far longer than a run takes, or a transaction should.
+const STILL_MAX: Duration = Duration::from_secs(3_600);
+/// What the state of health has for it.
+const STANDS_STILL: &str = "maintenance_stands_still";
+
+/// Since when rollups have not come any further.
+struct Progress {
+    rolled_until: Option<Timestamp>,
+    since: Instant,
+    told: bool,
+}
+
+impl Progress {
+    fn new() -> Progress {
+        Progress { rolled_until: None, since: Instant::now(), told: false }
+    }
+
+    /// Whether it is now to be told that they stand still (true), or that they go on (false).
+    fn seen(&mut self, rolled_until: Option<Timestamp>, now: Instant) -> Option<bool> {
+        if rolled_until.is_some() && rolled_until != self.rolled_until {
+            (self.rolled_until, self.since) = (rolled_until, now);
+        }
+        // Of a store without measurements nothing can be rolled up.
+        let stands = self.rolled_until.is_some() && now.duration_since(self.since) >= STILL_MAX;
+        (std::mem::replace(&mut self.told, stands) != stands).then_some(stands)
+    }
+}
+
+/// Runs again after it has panicked, a while later: that nothing old goes for some time is no reason to store nothing.
+pub(crate) async fn keep_again(shared: Arc<Shared>, retention: Retention) {
+    tokio::time::sleep(EVERY).await;
+    keep(shared, retention).await;
+}
+
 /// Runs until it is dropped.
 pub(crate) async fn keep(shared: Arc<Shared>, retention: Retention) {
     let mut troubled = false;
+    let mut is_ahead = false;
     let mut runs = 0;
+    let mut progress = Progress::new();
     loop {
+        let mut rolled_until = None;
         let let_go = u32::is_multiple_of(runs, RUNS_UNTIL_RETENTION);
         match run(&shared, let_go.then_some(&retention)).await {
             Ok(done) => {
@@ -29,6 +68,16 @@ pub(crate) async fn keep(shared: Arc<Shared>, retention: Retention) {
                     troubled = false;
                 }
                 tell(&shared, &done);
+                rolled_until = done.rolled_until;
+                if let_go {
+                    if done.clock_ahead && !is_ahead {
+                        warn!(
+                            stage = %shared.context.stage,
+                            "this clock is more than an hour ahead of the database's; nothing is let go of"
+                        );
+                    }
+                    is_ahead = done.clock_ahead;
+                }
                 runs = runs.wrapping_add(1);
             }
             // Whether the store can be reached the writers tell.
@@ -41,6 +90,21 @@ pub(crate) async fn keep(shared: Arc<Shared>, retention: Retention) {
                 }
                 troubled = true;
             }
+        }
+        match progress.seen(rolled_until, Instant::now()) {
+            Some(true) => {
+                shared.context.counters.state().waits(STANDS_STILL, "rollups and retention stand still");
+                warn!(
+                    stage = %shared.context.stage, rolled_until = ?progress.rolled_until,
+                    "rollups have not come any further for an hour, so nothing old goes either; \
+                     look for a transaction that does not end, also a prepared one"
+                );
+            }
+            Some(false) => {
+                shared.context.counters.state().over(STANDS_STILL);
+                info!(stage = %shared.context.stage, "rollups go on");
+            }
+            None => {}
         }
         tokio::time::sleep(EVERY + jitter(&shared, runs)).await;
     }
@@ -74,4 +138,29 @@ fn tell(shared: &Shared, done: &Maintained) {
 fn jitter(shared: &Shared, runs: u32) -> Duration {
     let seed = shared.context.prober.id.as_u64_pair().1 ^ u64::from(std::process::id()) ^ u64::from(runs);
     Duration::from_millis(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 50)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rollups_that_stand_still_for_an_hour_are_told_once() {
+        let begun = Instant::now();
+        let mut progress = Progress { rolled_until: None, since: begun, told: false };
+        let mut seen = |until: Option<i64>, minutes: u64| {
+            let until = until.map(|second| Timestamp::from_second(second).expect("a time"));
+            progress.seen(until, begun + Duration::from_secs(60 * minutes))
+        };
+        assert_eq!(seen(None, 100), None, "nothing is stored");
+        assert_eq!((seen(Some(60), 101), seen(Some(60), 160)), (None, None));
+        assert_eq!(seen(Some(60), 161), Some(true));
+        assert_eq!((seen(Some(60), 162), seen(None, 163)), (None, None), "a run that fails changes nothing");
+        assert_eq!((seen(Some(120), 164), seen(Some(180), 165)), (Some(false), None));
+        assert_eq!(
+            (seen(None, 200), seen(None, 225)),
+            (None, Some(true)),
+            "runs that only fail stand still too"
+        );
+    }
 }

@@ -28,6 +28,8 @@ const SETTLE_PAUSE: Duration = Duration::from_millis(100);
 const STEPS_MAX: usize = 3_000;
 /// Rows that one statement deletes of the days.
 const DAYS_SLICE: u32 = 5_000;
+/// How far a clock may be ahead of the database's; beyond it is wrong, and says nothing of what is old.
+const AHEAD_MAX: &str = "1 hour";
 /// Days whose partitions are made ahead.
 const DAYS_AHEAD: i32 = 2;
 
@@ -50,6 +52,10 @@ pub struct Maintained {
     pub days_deleted: u64,
     /// Another is at it: what it does need not be done here.
     pub busy: bool,
+    /// A transaction that has been writing for long keeps measurements from being rolled up.
+    pub held_up: bool,
+    /// The caller's clock is ahead of the database's: nothing was let go of.
+    pub clock_ahead: bool,
 }
 
 /// A partition that is to go.
@@ -106,15 +112,25 @@ impl Maintenance {
             "SELECT monmon_create_partitions((now() AT TIME ZONE 'UTC')::date, (now() AT TIME ZONE 'UTC')::date + {DAYS_AHEAD})"
         );
         self.ask(&ahead).await?;
-        let until = self.settle().await?;
+        let until = self.settle(done).await?;
+        // Each late day once: who is always late would otherwise keep the server busy, and the new hours waiting.
+        let mut late_from = "-infinity".to_owned();
         for _ in 0..STEPS_MAX {
-            let step = format!("SELECT * FROM monmon_rollup_step({})", literal(&until));
+            let step = format!(
+                "SELECT *, date_bin('24 hours', from_at, '1970-01-01 00:00:00+00') + interval '24 hours' AS day_end
+                 FROM monmon_rollup_step({}, {})",
+                literal(&until),
+                literal(&late_from)
+            );
             let rows = self.ask(&step).await?;
             let row = rows.first();
             let word = |name| row.and_then(|row| row.get(name));
             done.minutes += word("made").and_then(|made| made.parse().ok()).unwrap_or(0);
             match word("done") {
-                Some("late") => done.late_days += 1,
+                Some("late") => {
+                    done.late_days += 1;
+                    late_from = text(row, "day_end");
+                }
                 Some("new") => {}
                 Some("busy") => {
                     done.busy = true;
@@ -129,7 +145,7 @@ impl Maintenance {
 
     /// Until when every measurement that is not marked as late can be seen. Where a transaction does not end, as far as
     /// it was before.
-    async fn settle(&mut self) -> Result<String, StoreError> {
+    async fn settle(&mut self, done: &mut Maintained) -> Result<String, StoreError> {
         let rows = self.ask("SELECT * FROM monmon_rollup_settle()").await?;
         let row = rows.first();
         let (until, behind) = (text(row, "until"), text(row, "behind"));
@@ -142,7 +158,7 @@ impl Maintenance {
             tokio::time::sleep(SETTLE_PAUSE).await;
             waited += SETTLE_PAUSE;
         }
-        tracing::debug!("a transaction has been writing for long; rollups wait for it");
+        done.held_up = true;
         let before =
             "SELECT coalesce(rolled_until, '1970-01-01 00:00:00+00') AS until FROM monmon_rollup_state";
         Ok(text(self.ask(before).await?.first(), "until"))
@@ -177,12 +193,16 @@ impl Maintenance {
         now: Timestamp,
         done: &mut Maintained,
     ) -> Result<(), StoreError> {
+        if self.is_ahead(now).await? {
+            done.clock_ahead = true;
+            return Ok(());
+        }
         for going in self.plan(retention, now).await? {
             let said = self.let_go_of(&going, retention, now, done).await?;
             match said.as_str() {
                 "dropped" => done.dropped.push(going.partition),
                 "thinned" => done.thinned.push(going.partition),
-                "gone" => {}
+                "gone" | "kept" => {}
                 "busy" => done.busy = true,
                 why => done.left.push((going.partition, why.to_owned())),
             }
@@ -197,6 +217,12 @@ impl Maintenance {
             done.days_deleted += deleted;
         }
         Ok(())
+    }
+
+    /// The functions never go beyond the server's own clock. One that is behind lets go of less, and harms nothing.
+    async fn is_ahead(&mut self, now: Timestamp) -> Result<bool, StoreError> {
+        let ahead = format!("SELECT {} > clock_timestamp() + interval '{AHEAD_MAX}' AS ahead", instant(now));
+        Ok(text(self.ask(&ahead).await?.first(), "ahead") == "t")
     }
 
     async fn let_go_of(
@@ -289,8 +315,12 @@ fn literal(text: &str) -> String {
 
 fn policy(retention: &Retention, now: Timestamp) -> (String, String) {
     let policy = format!("{}::jsonb", literal(&retention.policy().to_string()));
-    let now = TimeZone::UTC.to_datetime(now).strftime("%Y-%m-%d %H:%M:%S+00").to_string();
-    (policy, format!("{}::timestamptz", literal(&now)))
+    (policy, instant(now))
+}
+
+fn instant(at: Timestamp) -> String {
+    let at = TimeZone::UTC.to_datetime(at).strftime("%Y-%m-%d %H:%M:%S+00").to_string();
+    format!("{}::timestamptz", literal(&at))
 }
 
 #[cfg(test)]

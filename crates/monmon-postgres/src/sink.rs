@@ -8,8 +8,9 @@ use async_trait::async_trait;
 use monmon_stage::{Batch, Gather, Inlet, Retention, Sink, StageContext, StageError, TwinLog};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
+use tracing::warn;
 
-use crate::keeper::keep;
+use crate::keeper::{keep, keep_again};
 use crate::partitions::Window;
 use crate::target::Target;
 use crate::writer::{Shared, Writer};
@@ -67,7 +68,10 @@ impl Sink for PostgresSink {
             tokio::select! {
                 () = &mut gathering, if !gathered => gathered = true,
                 Some(ended) = keeper.join_next() => if let Err(panic) = ended {
-                    return Err(StageError::permanent("the maintenance panicked").caused_by(panic));
+                    warn!(stage = %shared.context.stage, %panic, "the maintenance panicked; it begins again");
+                    if let Some(retention) = shared.settings.retention.clone() {
+                        keeper.spawn(keep_again(shared.clone(), retention));
+                    }
                 },
                 ended = writers.join_next() => match ended {
                     None => return Ok(()),

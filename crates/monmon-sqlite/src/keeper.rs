@@ -38,8 +38,10 @@ pub(crate) async fn keep(path: PathBuf, retention: Retention, stage: String, clo
                 troubled = true;
             }
             Err(panic) => {
-                warn!(%stage, %panic, "the maintenance panicked; it ends here");
-                return;
+                if !troubled {
+                    warn!(%stage, %panic, "the maintenance panicked; trying again");
+                }
+                troubled = true;
             }
         }
         tokio::time::sleep(EVERY).await;

@@ -2,6 +2,7 @@
 //! moment only. It has no partitions: measurements go by slices, when their day was rolled up and held against them.
 
 use std::path::Path;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use monmon_model::Labels;
@@ -18,6 +19,10 @@ use crate::rows::instant;
 const SLICE: u32 = 2_000;
 /// Steps of one run: two years of hours.
 const STEPS_MAX: usize = 20_000;
+/// Between two steps, so that a sink that waits for the file gets it.
+const STEP_PAUSE: Duration = Duration::from_millis(1);
+/// Slots this much younger than all others may be those of a clock that is wrong.
+const GAP_MAX: SignedDuration = SignedDuration::from_hours(8 * 24);
 /// What is stored later than this after its slot is marked by the trigger in sql/sqlite/0008_rollups.sql.
 const UNTIL: &str = "SELECT strftime('%Y-%m-%dT%H:%M:00.000000Z', 'now', '-5 minutes')";
 
@@ -64,6 +69,7 @@ pub fn retention_plan(path: &Path, retention: &Retention, now: Timestamp) -> Res
     let connection = crate::database::open_to_read(path)?;
     let count = || -> rusqlite::Result<Vec<Going>> {
         let mut going = Vec::new();
+        let now = known_now(&connection, now)?;
         for (table, level) in TABLES {
             let mut rows = 0;
             for cut in cuts(&connection, retention, level, now)? {
@@ -138,26 +144,35 @@ impl State {
 }
 
 fn roll_up(connection: &mut Connection, done: &mut Maintained) -> rusqlite::Result<()> {
+    // Each late hour once: who is always late would otherwise keep the file busy, and the new hours waiting.
+    let mut late_from = Timestamp::UNIX_EPOCH;
     for _ in 0..STEPS_MAX {
         // Whoever writes is done before this begins, so all but what will be marked as late can be seen.
         let step = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let more = roll_up_hour(&step, done)?;
+        let more = roll_up_hour(&step, &mut late_from, done)?;
         step.commit()?;
         if !more {
             break;
         }
+        std::thread::sleep(STEP_PAUSE);
     }
     done.rolled_until = State::read(connection)?.rolled_until;
     Ok(())
 }
 
 /// One hour: a late one, else the next. Whether there was one.
-fn roll_up_hour(step: &Transaction<'_>, done: &mut Maintained) -> rusqlite::Result<bool> {
+fn roll_up_hour(
+    step: &Transaction<'_>,
+    late_from: &mut Timestamp,
+    done: &mut Maintained,
+) -> rusqlite::Result<bool> {
     let until: Timestamp = step.query_row(UNTIL, [], |row| time(row, 0))?;
     let state = State::read(step)?;
     if let Some(rolled) = state.rolled_until {
-        let late = "SELECT hour FROM monmon_rollup_late WHERE hour < ?1 ORDER BY hour LIMIT 1";
-        if let Some(hour) = step.query_row(late, params![instant(rolled)], |row| time(row, 0)).optional()? {
+        let late = "SELECT hour FROM monmon_rollup_late WHERE hour >= ?1 AND hour < ?2 ORDER BY hour LIMIT 1";
+        let bounds = params![instant(*late_from), instant(rolled)];
+        if let Some(hour) = step.query_row(late, bounds, |row| time(row, 0)).optional()? {
+            *late_from = hour + HOUR;
             step.execute("DELETE FROM monmon_rollup_late WHERE hour = ?1", params![instant(hour)])?;
             let day = start_of(hour, DAY);
             let sealed = is_sealed(step, day)?;
@@ -314,12 +329,27 @@ fn cuts(
     Ok(cuts)
 }
 
+/// An instant up to which time has passed for certain: there is no second clock here, so it is that of the newest slot.
+/// One after a gap of many days may be of a machine that has booted in 2036, and counts once a day of slots has come
+/// after the gap.
+fn known_now(connection: &Connection, now: Timestamp) -> rusqlite::Result<Timestamp> {
+    let last = "SELECT scheduled_at FROM monmon_measurement WHERE id < ?1 ORDER BY id DESC LIMIT 1";
+    let before = |id: String| connection.query_row(last, params![id], |row| time(row, 0)).optional();
+    let Some(newest) = before("g".to_owned())? else { return Ok(Timestamp::UNIX_EPOCH) };
+    let known = match before(floor(newest - DAY))? {
+        Some(earlier) if newest.duration_since(earlier) > GAP_MAX => earlier,
+        _ => newest,
+    };
+    Ok(now.min(known))
+}
+
 fn let_go(
     connection: &mut Connection,
     retention: &Retention,
     now: Timestamp,
     done: &mut Maintained,
 ) -> rusqlite::Result<()> {
+    let now = known_now(connection, now)?;
     for (table, level) in TABLES {
         let mut cuts = cuts(connection, retention, level, now)?;
         let Some(latest) = cuts.iter().map(|cut| cut.before.clone()).max() else { continue };
@@ -412,8 +442,10 @@ fn mark(connection: &Connection, day: Timestamp) -> rusqlite::Result<()> {
 
 fn delete(connection: &mut Connection, table: &str, cut: &Cut) -> rusqlite::Result<u64> {
     let slice = format!("SELECT id FROM {table} WHERE {} LIMIT {SLICE}", cut.condition());
+    let any = format!("SELECT 1 FROM {table} WHERE {} LIMIT 1", cut.condition());
     let mut sum = 0;
-    loop {
+    // Most runs find nothing, and need not keep others from writing for that.
+    while connection.query_row(&any, params![cut.before], |_| Ok(())).optional()?.is_some() {
         let step = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         if table == "monmon_measurement" {
             let matches = format!("DELETE FROM monmon_match WHERE measurement_id IN ({slice})");
@@ -423,10 +455,9 @@ fn delete(connection: &mut Connection, table: &str, cut: &Cut) -> rusqlite::Resu
             step.execute(&format!("DELETE FROM {table} WHERE id IN ({slice})"), params![cut.before])?;
         step.commit()?;
         sum += deleted as u64;
-        if deleted == 0 {
-            return Ok(sum);
-        }
+        std::thread::sleep(STEP_PAUSE);
     }
+    Ok(sum)
 }
 
 /// The instant of an id that [`floor`] has made.

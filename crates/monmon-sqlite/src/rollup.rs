@@ -348,11 +348,13 @@ impl CheckRollup {
     }
 }
 
-/// How many slots lie in a bucket: one that is known, and whole intervals before and after it.
+/// How many slots lie in a bucket: one that is known, and whole intervals before and after it. As in PostgreSQL no more
+/// than its integers hold.
 fn due(start: Timestamp, width: SignedDuration, slot: Timestamp, interval_us: i64) -> i64 {
     let before = slot.as_microsecond() - start.as_microsecond();
     let width = i64::try_from(width.as_micros()).unwrap_or(i64::MAX);
-    before / interval_us.max(1) + 1 + (width - before - 1) / interval_us.max(1)
+    let slots = before / interval_us.max(1) + 1 + (width - before - 1) / interval_us.max(1);
+    slots.min(i64::from(i32::MAX))
 }
 
 /// The lesser interval, where 0 is none yet.

@@ -60,6 +60,17 @@ async fn store(rig: &Rig, rows: Vec<Measurement>) {
     rig.store(batches.collect()).await.ended.expect("stored");
 }
 
+/// Slots of another check up to an instant, by which the store knows that the time has come.
+async fn goes_on(rig: &Rig, until: &str) {
+    let row = |(number, hours): (u64, i64)| {
+        let mut row = measurement("clock", number);
+        row.scheduled_at = at(until) - SignedDuration::from_hours(hours);
+        row.id = measurement_id(row.prober.id, row.check.id, row.scheduled_at, 1);
+        row
+    };
+    store(rig, [(1, 25), (2, 0)].map(row).into()).await;
+}
+
 fn faults(rig: &Rig) -> Vec<String> {
     rollup_faults(&rig.path(), at("2026-11-19T00:00:00Z"), at("2026-11-30T00:00:00Z")).expect("checked")
 }
@@ -143,7 +154,10 @@ async fn measurements_go_by_label_and_outcome_and_uptime_stays() {
     assert!(left("name = 'docs' AND outcome <> 'up'") > 20);
     assert_eq!(uptime(&rig), before);
     run(&rig, &policy, "2028-11-22T12:00:00Z");
-    assert_eq!(rig.count("monmon_measurement WHERE outcome = 'up'"), 0);
+    assert!(left("outcome = 'up'") > 0, "not by the word of one clock");
+    goes_on(&rig, "2028-11-22T12:00:00Z").await;
+    run(&rig, &policy, "2028-11-22T12:00:00Z");
+    assert_eq!(left("outcome = 'up'"), 0);
     assert_eq!(uptime(&rig), before);
 
     // What comes again, in part, after it has gone, is not counted twice and takes nothing away.
@@ -158,6 +172,7 @@ async fn a_sink_with_retention_rolls_up_and_lets_go() {
     let rig = Rig::new();
     store(&rig, days("docs", 3)).await;
     let mut context = monmon_testkit::stages::stage_context("store");
+    goes_on(&rig, "2026-12-21T11:00:00Z").await;
     struct Later;
     impl monmon_stage::Clock for Later {
         fn now(&self) -> Timestamp {
@@ -171,7 +186,7 @@ async fn a_sink_with_retention_rolls_up_and_lets_go() {
     let task = async { sink.run(input).await };
     let waiting = async {
         for _ in 0..2_000 {
-            if rig.count("monmon_rollup_day") == 3 && rig.count("monmon_measurement") < 300 {
+            if rig.count("monmon_rollup_day") >= 3 && rig.count("monmon_measurement") < 300 {
                 break;
             }
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
@@ -180,5 +195,46 @@ async fn a_sink_with_retention_rolls_up_and_lets_go() {
     };
     let (ended, ()) = tokio::join!(task, waiting);
     ended.expect("it ends well");
-    assert_eq!((rig.count("monmon_rollup_day"), rig.count("monmon_measurement")), (3, 296));
+    let days = rig.count("monmon_rollup_day WHERE start_at < '2026-11-24'");
+    assert_eq!((days, rig.count("monmon_measurement")), (3, 298));
+}
+
+/// A machine that boots with its clock in 2036 stores slots of 2036, and lets go of everything by its own clock alone.
+#[tokio::test]
+async fn a_clock_that_is_ahead_lets_nothing_go() {
+    let rig = Rig::new();
+    store(&rig, days("docs", 3)).await;
+    maintain(&rig.path(), None, at("2026-11-24T00:00:00Z")).expect("maintained");
+    let counts = || {
+        ["measurement", "rollup_minute", "rollup_hour", "rollup_check_hour", "rollup_day", "rollup_check_day"]
+            .map(|table| rig.count(&format!("monmon_{table} WHERE check_id <> 'x'")))
+    };
+    let before = counts();
+    let policy = ["measurements=30d,minutes=30d,hours=30d,days=30d"];
+    run(&rig, &policy, "2036-01-01T00:00:00Z");
+    assert_eq!(counts(), before, "by the word of the clock");
+    let mut wrong = measurement("docs", 9_999);
+    wrong.scheduled_at = at("2036-01-01T00:00:00Z");
+    wrong.id = measurement_id(wrong.prober.id, wrong.check.id, wrong.scheduled_at, 1);
+    store(&rig, vec![wrong]).await;
+    let planned =
+        retention_plan(&rig.path(), &retention(&policy), at("2036-01-01T00:10:00Z")).expect("a plan");
+    assert!(planned.iter().all(|(_, rows)| *rows == 0), "{planned:?}");
+    run(&rig, &policy, "2036-01-01T00:10:00Z");
+    assert_eq!(rig.count("monmon_measurement"), before[0] + 1, "nor by the slots that it gives");
+    assert_eq!(counts()[1..], before[1..]);
+}
+
+/// An interval that a message may say, and no prober keeps to.
+#[tokio::test]
+async fn an_interval_of_a_microsecond_stops_nothing() {
+    let rig = Rig::new();
+    let mut rows = days("docs", 1);
+    for row in &mut rows {
+        Arc::make_mut(&mut row.check).interval_us = 1;
+    }
+    store(&rig, rows).await;
+    maintain(&rig.path(), None, at("2026-11-24T00:00:00Z")).expect("maintained");
+    assert_eq!(rig.count("monmon_rollup_day WHERE slots_due = 2147483647"), 1);
+    assert_eq!(faults(&rig), [""; 0]);
 }

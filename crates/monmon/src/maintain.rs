@@ -82,7 +82,16 @@ async fn postgres(target: &Target, retention: &Retention, now: Timestamp) -> Tol
     if done.busy {
         lines.push("another is maintaining this store".to_owned());
     }
-    Ok((if done.left.is_empty() { Exit::Good } else { Exit::Bad }, lines))
+    if done.held_up {
+        lines.push("a transaction has been writing for long: what came in since is not rolled up".to_owned());
+    }
+    if done.clock_ahead {
+        lines.push(
+            "this clock is more than an hour ahead of the database's: nothing was let go of".to_owned(),
+        );
+    }
+    let is_whole = done.left.is_empty() && !done.held_up && !done.clock_ahead;
+    Ok((if is_whole { Exit::Good } else { Exit::Bad }, lines))
 }
 
 fn sqlite_plan(path: &Path, retention: &Retention, now: Timestamp) -> Told {

@@ -299,3 +299,39 @@ async fn a_transaction_that_is_still_writing_is_waited_for() {
     crate::support::until("the end of all that wrote", async || settled(&behind).await).await;
     place.gone().await;
 }
+
+/// Slots a microsecond apart: an interval that a message may say, and no prober keeps to.
+#[tokio::test]
+async fn an_interval_of_a_microsecond_stops_nothing() {
+    let place = Store::migrated().await;
+    store(&place, vec![measurement(&check("docs", 1), 1, midnight() + Duration::from_secs(60))]).await;
+    roll_up(&place.client, LATER).await;
+    assert_eq!(faults(&place).await, [""; 0]);
+    let due = "SELECT slots_due::bigint FROM monmon_rollup_day";
+    assert_eq!(number(&place, due).await, i64::from(i32::MAX));
+    place.gone().await;
+}
+
+/// Who is always late leaves a new mark with each transaction; new hours are rolled up all the same.
+#[tokio::test]
+async fn a_day_that_is_late_again_and_again_is_made_once_in_a_run() {
+    let place = Store::migrated().await;
+    store(&place, drawn(&mut Dice(3), midnight(), 24, 200)).await;
+    roll_up(&place.client, "2026-11-20T12:00:00Z").await;
+    let step = async |late_from: &str| -> (String, Option<String>) {
+        place
+            .client
+            .batch_execute("INSERT INTO monmon_rollup_late (hour) VALUES ('2026-11-20 03:00Z')")
+            .await
+            .expect("marked");
+        let sql = format!("SELECT done, to_at::text FROM monmon_rollup_step('{LATER}', '{late_from}')");
+        let row = place.client.query_one(&sql, &[]).await.expect("a step");
+        (row.get(0), row.get(1))
+    };
+    assert_eq!(step("-infinity").await.0, "late");
+    assert_eq!(step("2026-11-21T00:00:00Z").await.0, "new");
+    assert_eq!(step("2026-11-21T00:00:00Z").await.0, "new");
+    assert_eq!(step("2026-11-21T00:00:00Z").await.0, "nothing");
+    assert_eq!(step("-infinity").await.0, "late", "the mark is there for the next run");
+    place.gone().await;
+}
