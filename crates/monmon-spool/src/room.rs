@@ -83,22 +83,24 @@ impl<'a> Room<'a> {
         let cost = cost(record);
         // Would never fit: it must not hold up all that comes behind it.
         let hopeless = cost > self.bound.pages_of_rows * PAGE_BYTES;
-        while !hopeless {
-            let free = match self.free {
-                Some(free) => free,
-                None => self.ask()?,
-            };
-            if free >= cost {
-                self.free = Some(free - cost);
-                return Ok(true);
-            }
-            let made = match self.when_full {
-                WhenFull::Oldest => self.drop_oldest(cost, done)?,
-                WhenFull::Newest => false,
-                WhenFull::Block => return Ok(false),
-            };
-            if !made {
-                break;
+        if !hopeless {
+            loop {
+                let free = match self.free {
+                    Some(free) => free,
+                    None => self.ask()?,
+                };
+                if free >= cost {
+                    self.free = Some(free - cost);
+                    return Ok(true);
+                }
+                let made = match self.when_full {
+                    WhenFull::Oldest => self.drop_oldest(cost, done)?,
+                    WhenFull::Newest => false,
+                    WhenFull::Block => return Ok(false),
+                };
+                if !made {
+                    break;
+                }
             }
         }
         self.count(Owner::of(item), record.at);

@@ -60,7 +60,7 @@ pub(crate) struct SpoolSink {
 /// The file, or the turn that has it.
 struct Disk {
     store: Option<Store>,
-    turn: Option<JoinHandle<(Store, Work, Result<Outcome, SpoolError>)>>,
+    turn: Option<JoinHandle<Turned>>,
     last_turn: Instant,
     backoff: Backoff,
     /// After a failure nothing is tried until then.
@@ -68,6 +68,9 @@ struct Disk {
     /// There was no room for an append.
     full_until: Option<Instant>,
 }
+
+/// What a turn gives back, and what became of it.
+type Turned = (Store, Work, Result<Outcome, SpoolError>);
 
 struct Hold {
     until: Option<Instant>,
@@ -286,7 +289,7 @@ impl SpoolSink {
         }));
     }
 
-    fn end_turn(&mut self, (store, work, outcome): (Store, Work, Result<Outcome, SpoolError>)) {
+    fn end_turn(&mut self, (store, work, outcome): Turned) {
         let now = Instant::now();
         self.disk.turn = None;
         self.disk.store = Some(store);

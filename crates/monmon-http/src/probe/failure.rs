@@ -3,8 +3,10 @@
 
 use std::error::Error;
 use std::io;
+use std::time::Duration;
 
 use monmon_model::{Failure, FailureKind, Phase};
+use monmon_syntax::format_duration;
 
 use super::gate::{Flood, Gate};
 use super::tls_failure::of_rustls;
@@ -16,6 +18,21 @@ pub(crate) fn timeout_kind(phase: Phase) -> FailureKind {
         Phase::Connect => FailureKind::ConnectTimeout,
         Phase::Start | Phase::Tls | Phase::Wait | Phase::Transfer => FailureKind::Timeout,
     }
+}
+
+/// How late a timer may be. One that is later was not held up by the site: the process was stopped, or starved.
+const LATE_MAX: Duration = Duration::from_secs(1);
+
+/// Whether what was to take no longer than `bound` took so long that the prober itself must have slept.
+pub(crate) fn overslept(bound: Duration, taken: Duration, phase: Phase) -> Option<Failure> {
+    (taken > bound + LATE_MAX).then(|| {
+        let message = format!(
+            "the prober was stopped or starved: {} seconds went by where it gives up after {}",
+            taken.as_secs(),
+            format_duration(bound)
+        );
+        Failure::new(FailureKind::Overslept, phase, message)
+    })
 }
 
 /// An error of the operating system.
@@ -194,6 +211,18 @@ pub(crate) fn cause<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_timer_that_is_much_too_late_is_the_probers_own_trouble() {
+        let bound = Duration::from_secs(2);
+        for (taken_ms, is_own) in
+            [(1_000, false), (2_001, false), (3_000, false), (3_001, true), (32_000, true)]
+        {
+            let failure = overslept(bound, Duration::from_millis(taken_ms), Phase::Wait);
+            let kind = failure.map(|failure| failure.kind);
+            assert_eq!(kind, is_own.then_some(FailureKind::Overslept), "{taken_ms} ms");
+        }
+    }
 
     #[test]
     fn what_the_kernel_says_of_a_connection_has_its_kind() {

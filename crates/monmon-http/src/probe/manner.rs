@@ -9,12 +9,12 @@ use http::HeaderValue;
 use monmon_model::{Failure, Phase};
 use monmon_syntax::format_duration;
 use rustls::pki_types::ServerName;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::auth::Auth;
 use super::connect::From;
 use super::evidence::Evidence;
-use super::failure::timeout_kind;
+use super::failure::{overslept, timeout_kind};
 use super::proxy::Proxy;
 use super::resolver::{Family, Resolver};
 use super::tls::TlsSetup;
@@ -107,12 +107,13 @@ pub(crate) async fn within<T>(
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
     let Some(bound) = bound else { return work.await };
+    let begun = Instant::now();
     match timeout(bound, work).await {
         Ok(done) => done,
-        Err(_elapsed) => {
+        Err(_elapsed) => Err(overslept(bound, begun.elapsed(), phase).unwrap_or_else(|| {
             let message =
                 format!("the phase `{}` took longer than {}", phase.as_str(), format_duration(bound));
-            Err(Failure::new(timeout_kind(phase), phase, message))
-        }
+            Failure::new(timeout_kind(phase), phase, message)
+        })),
     }
 }

@@ -188,6 +188,10 @@ impl Prober {
         let ended = timeout_at(start + target.timeout, work).await;
         let phase = trace.phase();
         let timings = trace.finish();
+        // Whatever came while the prober was asleep says nothing of the site.
+        if let Some(failure) = failure::overslept(target.timeout, start.elapsed(), phase) {
+            return Probed { facts, timings, failure: Some(failure), page: None };
+        }
         let (failure, page) = match ended {
             Ok(Ok(page)) => (None, page),
             Ok(Err(failure)) => (Some(failure), None),
@@ -216,7 +220,8 @@ impl Prober {
             }
             Err(_elapsed) => {
                 let message = format!("no end within {}", format_duration(target.timeout));
-                let failure = Failure::new(failure::timeout_kind(phase), phase, message);
+                let failure = failure::overslept(target.timeout, start.elapsed(), phase)
+                    .unwrap_or_else(|| Failure::new(failure::timeout_kind(phase), phase, message));
                 return Probed { facts, timings: looked_up, failure: Some(failure), page: None };
             }
         };
