@@ -22,11 +22,12 @@ pub struct LogState {
     pub committed: Option<i64>,
 }
 
-/// Asks the brokers. `properties` are librdkafka's; they name the brokers and how to log in.
+/// Asks the brokers of all partitions of some topics; of a topic that is not there nothing is told. `properties` are
+/// librdkafka's; they name the brokers and how to log in.
 pub fn log_states(
     properties: &[(String, String)],
     group: &str,
-    partitions: &[(String, i32)],
+    topics: &[String],
 ) -> Result<Vec<LogState>, KafkaError> {
     let mut config = ClientConfig::new();
     for (name, value) in properties {
@@ -36,12 +37,20 @@ pub fn log_states(
     config.set("group.id", group).set("enable.auto.commit", "false");
     let consumer: BaseConsumer = config.create()?;
     let mut asked = TopicPartitionList::new();
-    for (topic, partition) in partitions {
-        asked.add_partition(topic, *partition);
+    let mut partitions: Vec<(String, i32)> = Vec::new();
+    for topic in topics {
+        let metadata = consumer.fetch_metadata(Some(topic), ANSWER_WAIT)?;
+        for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
+            asked.add_partition(topic, partition.id());
+            partitions.push((topic.clone(), partition.id()));
+        }
+    }
+    if partitions.is_empty() {
+        return Ok(Vec::new());
     }
     let committed = consumer.committed_offsets(asked, ANSWER_WAIT)?;
     let mut states = Vec::with_capacity(partitions.len());
-    for (topic, partition) in partitions {
+    for (topic, partition) in &partitions {
         let (low, high) = consumer.fetch_watermarks(topic, *partition, ANSWER_WAIT)?;
         let committed = committed.find_partition(topic, *partition).and_then(|found| match found.offset() {
             Offset::Offset(offset) => Some(offset),

@@ -114,8 +114,12 @@ pub struct AuditLetter<'a> {
 pub struct AuditOffsets<'a> {
     pub topic: &'a str,
     pub partition: i32,
+    /// Who read them: the names of a pipeline and of its source.
+    pub pipeline: &'a str,
+    pub source: &'a str,
     pub first: i64,
     pub last: i64,
+    pub stored_us: i64,
 }
 
 /// A sum that is not that of the rows.

@@ -50,11 +50,13 @@ const ROWS: &str = "SELECT id, check_id, definition_id, boot_id, scheduled_at, s
 const LETTERS: &str = "SELECT id, reason, bytes FROM monmon_dead_letter \
     WHERE occurred_at >= $1 AND occurred_at < $2 AND octet_length(bytes) > 0";
 
-const OFFSETS: &str = "SELECT topic, partition_id, lower(r), upper(r) - 1 \
+const OFFSETS: &str = "SELECT topic, partition_id, lower(r), upper(r) - 1, pipeline, source, stored_at \
     FROM monmon_batch \
     CROSS JOIN LATERAL unnest(coalesce(offsets, int8multirange(int8range(first_offset, last_offset, '[]')))) AS r \
     WHERE id >= monmon_uuid_floor($1) AND id < monmon_uuid_floor($2) \
     ORDER BY topic, partition_id, lower(r)";
+
+const TOPICS: &str = "SELECT DISTINCT topic FROM monmon_batch";
 
 /// What a later schema has: days of which retention has dropped measurements, and sums to hold against the rows.
 const IS_THERE: &str = "SELECT to_regclass('monmon_rollup_checked') IS NOT NULL, \
@@ -85,6 +87,15 @@ pub async fn audit(
     let client = &connection.client;
     check_schema(client, target).await?;
     read(client, window, reader).await.map_err(|error| StoreError::sort(&error, target.place()))
+}
+
+/// The topics of which batches are stored.
+pub async fn audit_topics(target: &Target) -> Result<Vec<String>, StoreError> {
+    let connection = connect(target).await?;
+    check_schema(&connection.client, target).await?;
+    let rows = connection.client.query_typed(TOPICS, &[]).await;
+    let topics = rows.and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect());
+    topics.map_err(|error| StoreError::sort(&error, target.place()))
 }
 
 async fn read(
@@ -131,6 +142,9 @@ async fn read(
             partition: row.try_get(1)?,
             first: row.try_get(2)?,
             last: row.try_get(3)?,
+            pipeline: row.try_get(4)?,
+            source: row.try_get(5)?,
+            stored_us: micros(&row, 6)?,
         });
     }
     if has_rollups {

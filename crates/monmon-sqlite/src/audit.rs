@@ -36,13 +36,15 @@ const ROWS: &str = "SELECT id, check_id, definition_id, boot_id, scheduled_at, s
 const LETTERS: &str = "SELECT id, reason, bytes FROM monmon_dead_letter \
     WHERE occurred_at >= ?1 AND occurred_at < ?2 AND length(bytes) > 0";
 
-const OFFSETS: &str = "SELECT topic, partition_id, r.first, r.last FROM ( \
-        SELECT topic, partition_id, first_offset AS first, last_offset AS last \
+const OFFSETS: &str = "SELECT topic, partition_id, r.first, r.last, pipeline, source, stored_at FROM ( \
+        SELECT topic, partition_id, first_offset AS first, last_offset AS last, pipeline, source, stored_at \
         FROM monmon_batch WHERE offsets IS NULL AND id >= ?1 AND id < ?2 \
         UNION ALL \
-        SELECT topic, partition_id, run.value ->> 0, run.value ->> 1 \
+        SELECT topic, partition_id, run.value ->> 0, run.value ->> 1, pipeline, source, stored_at \
         FROM monmon_batch AS b CROSS JOIN json_each(b.offsets) AS run WHERE b.id >= ?1 AND b.id < ?2 \
     ) AS r ORDER BY topic, partition_id, r.first";
+
+const TOPICS: &str = "SELECT DISTINCT topic FROM monmon_batch";
 
 /// Days of which retention has deleted measurements.
 const DROPPED: &str = "SELECT unixepoch(day) FROM monmon_rollup_checked WHERE sealed_at IS NOT NULL";
@@ -57,6 +59,12 @@ const INCIDENTS: &str = "SELECT check_id, began_at, coalesce(recovered_at, close
 pub fn audit(path: &Path, window: AuditWindow, reader: &mut dyn AuditReader) -> Result<(), StoreError> {
     let connection = open_to_read(path)?;
     read(&connection, window, reader).map_err(|error| StoreError::sort(error, path))
+}
+
+/// The topics of which batches are stored.
+pub fn audit_topics(path: &Path) -> Result<Vec<String>, StoreError> {
+    let connection = open_to_read(path)?;
+    all(&connection, TOPICS, &[], |row| row.get(0)).map_err(|error| StoreError::sort(error, path))
 }
 
 fn read(connection: &Connection, window: AuditWindow, reader: &mut dyn AuditReader) -> rusqlite::Result<()> {
@@ -97,8 +105,11 @@ fn read(connection: &Connection, window: AuditWindow, reader: &mut dyn AuditRead
         reader.offsets(&AuditOffsets {
             topic,
             partition: row.get(1)?,
+            pipeline: text(row, 4)?.unwrap_or_default(),
+            source: text(row, 5)?.unwrap_or_default(),
             first: row.get(2)?,
             last: row.get(3)?,
+            stored_us: micros(row, 6)?,
         });
     }
     Ok(())

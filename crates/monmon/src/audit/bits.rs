@@ -52,6 +52,12 @@ impl Bits {
         self.count
     }
 
+    pub(super) fn first(&self) -> Option<i64> {
+        let (piece, words) = self.pieces.first_key_value()?;
+        let word = words.iter().position(|word| *word != 0)?;
+        Some(piece * PIECE + word as i64 * 64 + i64::from(words[word].trailing_zeros()))
+    }
+
     pub(super) fn last(&self) -> Option<i64> {
         let (piece, words) = self.pieces.last_key_value()?;
         let word = words.iter().rposition(|word| *word != 0)?;
@@ -73,6 +79,9 @@ impl Bits {
     /// Stretches of numbers that are not there, from `first` up to and without `end`.
     pub(super) fn holes(&self, first: i64, end: i64) -> Vec<(i64, i64)> {
         let mut holes = Vec::new();
+        if first >= end {
+            return holes;
+        }
         let mut next = first;
         let pieces = self.pieces.range(first.div_euclid(PIECE)..=end.div_euclid(PIECE));
         for (piece, words) in pieces {
@@ -158,7 +167,8 @@ mod tests {
             prop_assert!(holes.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0));
             prop_assert_eq!(bits.count_in(first, end), set.range(first..end).count() as u64);
             prop_assert_eq!(bits.before(first), set.range(..first).next_back().copied());
-            prop_assert_eq!((bits.last(), bits.count()), (set.last().copied(), set.len() as u64));
+            prop_assert_eq!((bits.first(), bits.last()), (set.first().copied(), set.last().copied()));
+            prop_assert_eq!(bits.count(), set.len() as u64);
         }
     }
 }

@@ -82,6 +82,12 @@ kinds! {
     DiedSlot "died_slot" NotProvable "slots that their prober took with it when it died";
     /// A boot that ended without its last receipt.
     NotProvable "not_provable" NotProvable "boots without their last receipt: not provable after the instant given";
+    /// A boot whose first receipts are not stored: the store knows it from then on only.
+    NotProvableBefore "not_provable_before" NotProvable "boots whose first receipts are not stored: not provable before the instant given";
+    /// Offsets that this reader's batches leave out, where another reader has them or the log seems to have begun anew.
+    OffsetsNotProvable "offsets_not_provable" NotProvable "offsets that another reader stored, or that lie behind a newer beginning of their log";
+    /// The group has committed offsets of a partition of which nothing was ever stored.
+    CommittedNothingStored "committed_nothing_stored" NotProvable "partitions with committed offsets of which nothing is stored";
     /// A boot that gave no receipt.
     NoReceipts "no_receipts" NotProvable "boots that gave no receipt";
     /// Nothing is stored in the window.
@@ -147,6 +153,10 @@ impl Findings {
 
     pub(super) fn verdict(&self) -> Verdict {
         self.by_kind.keys().map(|kind| kind.verdict()).max().unwrap_or(Verdict::Proven)
+    }
+
+    pub(super) fn has(&self, kind: Kind) -> bool {
+        self.by_kind.contains_key(&kind)
     }
 
     /// The worst first.

@@ -52,6 +52,8 @@ pub(crate) struct Counts {
     pub(crate) given_up: u64,
     /// Lost with a prober that died.
     pub(crate) died: u64,
+    /// From before what the store knows of their boot in full.
+    pub(crate) unproven: u64,
     /// Retention has dropped the rows of the time.
     pub(crate) dropped: u64,
     pub(crate) missing: u64,
@@ -73,6 +75,7 @@ impl Counts {
         self.on_the_way += other.on_the_way;
         self.given_up += other.given_up;
         self.died += other.died;
+        self.unproven += other.unproven;
         self.dropped += other.dropped;
         self.missing += other.missing;
         self.more_tries += other.more_tries;
@@ -162,11 +165,19 @@ impl Lane {
         }
     }
 
-    /// A measurement of the slot is among the dead letters.
-    pub(super) fn letter(&mut self, at_us: i64) {
-        if let Some(key) = self.key(at_us) {
-            self.letters.add(key);
+    /// A measurement of the slot is among the dead letters, and perhaps tells of more slots.
+    pub(super) fn letter(&mut self, at_us: i64, message: Option<&str>) {
+        if let Some(key) = self.key(at_us)
+            && self.letters.add(key)
+            && !self.stored.has(key)
+        {
+            self.together.extend(message.and_then(StandsFor::read));
         }
+    }
+
+    /// Whether no slot lies between two.
+    pub(super) fn follow(&self, slot_us: i64, next_us: i64) -> bool {
+        self.slots.next(slot_us) == next_us
     }
 
     pub(super) fn has(&self, at_us: i64) -> bool {

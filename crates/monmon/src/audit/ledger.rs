@@ -4,16 +4,16 @@
 use std::collections::{BTreeMap, HashMap};
 
 use monmon_http::Slots;
-use monmon_kafka::LogState;
 use monmon_model::{
     AuditBoot, AuditDefinition, AuditFacts, AuditIncident, AuditLetter, AuditOffsets, AuditReader,
-    AuditReceipt, AuditRollup, AuditRow, measurement_id, wire,
+    AuditReceipt, AuditRollup, AuditRow, Event, Phase, Receipt, measurement_id, wire,
 };
 use uuid::Uuid;
 
 use super::bits::Bits;
 use super::finding::{Finding, Findings, Kind};
 use super::lane::Lane;
+use super::offsets::Offsets;
 
 /// Rows whose ids are not made of what they tell, kept at most.
 const FOREIGN_MAX: usize = 10_000;
@@ -35,6 +35,14 @@ pub(crate) struct Scope {
     /// Whether times are looked at, and silence after an orderly end is owed: for a report, which is about checks and not
     /// about rows.
     pub(super) for_report: bool,
+}
+
+impl Scope {
+    /// Whether what was stored from one instant to another reaches over the window's ends.
+    pub(super) fn is_at_an_end(&self, first_us: i64, last_us: i64) -> bool {
+        let begins = self.since_us > super::EARLIEST_US && first_us < self.since_us;
+        begins || (self.read_until_us < i64::MAX && last_us >= self.until_us)
+    }
 }
 
 /// Where checks come from: the name of a pipeline and of a source.
@@ -64,6 +72,8 @@ pub(super) struct Sum {
     pub(super) receipt: AuditReceipt,
     pub(super) count: u64,
     pub(super) ids_xor: u128,
+    /// It is a dead letter itself. Letters come behind the rows: these are counted, and not summed up.
+    pub(super) is_letter: bool,
 }
 
 /// A row under an id that is not its own.
@@ -95,16 +105,6 @@ pub(super) struct Ledger {
     pub(super) letters: u64,
     pub(super) offsets: Offsets,
     pub(super) findings: Findings,
-}
-
-/// The sweep over the offsets of stored batches.
-#[derive(Debug, Default)]
-pub(super) struct Offsets {
-    pub(super) ranges: u64,
-    /// By topic and partition: from which offset to which all are stored, but for the holes.
-    pub(super) covered: BTreeMap<(String, i32), (i64, i64)>,
-    /// Where the logs themselves stand, if they were asked.
-    pub(super) logs: BTreeMap<(String, i32), LogState>,
 }
 
 impl Ledger {
@@ -142,6 +142,20 @@ impl Ledger {
 
     fn is_wanted(&self, pipeline: &str) -> bool {
         self.scope.pipeline.as_deref().is_none_or(|wanted| wanted == pipeline)
+    }
+
+    /// Whoever names what no store ever had has made a mistake: of what is not there all would be proven.
+    pub(super) fn is_there(&self) -> Result<(), String> {
+        let of_pipeline = || self.definitions.iter().filter(|of| self.is_wanted(&of.pipeline));
+        match (&self.scope.pipeline, &self.scope.check) {
+            (Some(pipeline), _) if of_pipeline().next().is_none() => {
+                Err(format!("no check of a pipeline `{pipeline}` is stored"))
+            }
+            (_, Some(check)) if of_pipeline().all(|of| of.name != *check) => {
+                Err(format!("no check `{check}` is stored"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn add_boot(&mut self, boot: &AuditBoot) {
@@ -182,13 +196,42 @@ impl Ledger {
     /// A measurement has this number in its boot.
     fn number(&mut self, boot: u32, seq: u64, id: Uuid) {
         let boot = &mut self.boots[boot as usize];
-        if !boot.seqs.add(i64::try_from(seq).unwrap_or(i64::MAX)) {
+        if !boot.seqs.add(number_of(seq)) {
             boot.seqs_doubled.push(seq);
         }
         let at = boot.receipts.partition_point(|sum| sum.receipt.last_seq < seq);
-        if let Some(sum) = boot.receipts.get_mut(at).filter(|sum| sum.receipt.first_seq <= seq) {
+        let sum = boot.receipts.get_mut(at).filter(|sum| !sum.is_letter && sum.receipt.first_seq <= seq);
+        if let Some(sum) = sum {
             sum.count += 1;
             sum.ids_xor ^= id.as_u128();
+        }
+    }
+
+    /// Which numbers a receipt is about is known, wherever it is stored.
+    fn receipt_letter(&mut self, receipt: &Receipt) {
+        if !self.is_wanted(&receipt.pipeline) {
+            return;
+        }
+        let Some(number) = self.boot_numbers.get(&receipt.prober.boot) else { return };
+        let boot = &mut self.boots[*number as usize];
+        let key = |receipt: &AuditReceipt| (receipt.last_seq, receipt.first_seq, receipt.at_us);
+        let receipt = AuditReceipt {
+            boot_id: receipt.prober.boot,
+            pipeline: receipt.pipeline.clone(),
+            source: receipt.source.clone(),
+            at_us: receipt.at.as_microsecond(),
+            began_us: receipt.began_at.as_microsecond(),
+            slots_from_us: receipt.slots_from.as_microsecond(),
+            slots_until_us: receipt.slots_until.as_microsecond(),
+            first_seq: receipt.first_seq,
+            last_seq: receipt.last_seq,
+            ids_xor: receipt.ids_xor,
+            failed: receipt.failed,
+            last: receipt.last,
+        };
+        if let Err(at) = boot.receipts.binary_search_by_key(&key(&receipt), |sum| key(&sum.receipt)) {
+            boot.origin = Some(Origin { pipeline: receipt.pipeline.clone(), source: receipt.source.clone() });
+            boot.receipts.insert(at, Sum { receipt, count: 0, ids_xor: 0, is_letter: true });
         }
     }
 
@@ -219,7 +262,7 @@ impl AuditReader for Ledger {
             let Some(number) = self.boot_numbers.get(&receipt.boot_id) else { continue };
             let boot = &mut self.boots[*number as usize];
             boot.origin = Some(Origin { pipeline: receipt.pipeline.clone(), source: receipt.source.clone() });
-            boot.receipts.push(Sum { receipt, count: 0, ids_xor: 0 });
+            boot.receipts.push(Sum { receipt, count: 0, ids_xor: 0, is_letter: false });
         }
         for boot in &mut self.boots {
             boot.receipts.sort_by_key(|sum| (sum.receipt.last_seq, sum.receipt.first_seq, sum.receipt.at_us));
@@ -260,7 +303,11 @@ impl AuditReader for Ledger {
 
     fn letter(&mut self, letter: &AuditLetter<'_>) {
         // What cannot be read is nobody's measurement, as far as anyone can tell.
-        let Ok(measurement) = wire::decode(letter.bytes) else { return };
+        let measurement = match wire::decode_message(letter.bytes) {
+            Ok(wire::Message::Measurement(measurement)) => measurement,
+            Ok(wire::Message::Event(Event::Receipt(receipt))) => return self.receipt_letter(&receipt),
+            _ => return,
+        };
         if !self.is_wanted(&measurement.check.pipeline) {
             return;
         }
@@ -272,35 +319,17 @@ impl AuditReader for Ledger {
             && let Some(lane) = self.lane(boot, definition)
             && measurement.attempt == 1
         {
-            self.lanes[lane].1.letter(slot_us);
+            let never_begun = measurement.error.as_ref().filter(|error| error.phase == Phase::Start);
+            self.lanes[lane].1.letter(slot_us, never_begun.map(|error| error.message.as_str()));
         }
-        let seq = i64::try_from(measurement.seq).unwrap_or(i64::MAX);
         // Of a measurement that is stored as well, the row counts.
-        if !self.boots[boot as usize].seqs.has(seq) {
+        if !self.boots[boot as usize].seqs.has(number_of(measurement.seq)) {
             self.number(boot, measurement.seq, measurement.id);
         }
     }
 
     fn offsets(&mut self, offsets: &AuditOffsets<'_>) {
-        let AuditOffsets { topic, partition, first, last } = *offsets;
-        self.offsets.ranges += 1;
-        let key = (topic.to_owned(), partition);
-        let Some(covered) = self.offsets.covered.get_mut(&key) else {
-            self.offsets.covered.insert(key, (first, last));
-            return;
-        };
-        if first > covered.1 + 1 {
-            let (hole_first, hole_last) = (covered.1 + 1, first - 1);
-            let count = u64::try_from(hole_last - hole_first + 1).unwrap_or(0);
-            self.findings.add(Kind::OffsetHole, count, || Finding {
-                topic: Some(topic.to_owned()),
-                partition: Some(partition),
-                first: Some(hole_first),
-                last: Some(hole_last),
-                ..Finding::default()
-            });
-        }
-        covered.1 = covered.1.max(last);
+        self.offsets.add(offsets);
     }
 
     fn rollup(&mut self, rollup: &AuditRollup<'_>) {
@@ -320,4 +349,9 @@ impl AuditReader for Ledger {
         };
         self.findings.add(Kind::RollupDiffers, 1, || finding);
     }
+}
+
+/// A number as the sets have it.
+pub(super) fn number_of(seq: u64) -> i64 {
+    i64::try_from(seq).unwrap_or(i64::MAX).min(i64::MAX - 1)
 }

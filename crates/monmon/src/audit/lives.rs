@@ -23,8 +23,8 @@ pub(super) struct Life {
     /// It was to check everything once, on no schedule.
     pub(super) is_once: bool,
     pub(super) is_newest: bool,
-    /// All of its rows were read.
-    pub(super) is_whole: bool,
+    /// Its first receipts are not stored: what it made before this instant may never have been on its way to this store.
+    pub(super) joined_us: Option<i64>,
     /// Of a boot without receipts: whether it lived so long that what is missing between its rows was lost on the way.
     pub(super) is_judged: bool,
     /// Another boot of the same prober and source lived at the same time.
@@ -50,7 +50,9 @@ pub(super) fn lives(ledger: &Ledger) -> Vec<Life> {
             lives[pair[0] as usize].next = Some(pair[1]);
             lives[pair[1] as usize].before = Some(pair[0]);
             let begun_us = lives[pair[1] as usize].began_us;
-            if seen_us(&ledger.boots[pair[0] as usize]) > begun_us.saturating_add(OVERLAP_US) {
+            // Both by the prober's clock; slots go their own way where that was set back.
+            let heard_us = ledger.boots[pair[0] as usize].receipts.last().map(|sum| sum.receipt.at_us);
+            if heard_us.is_some_and(|heard_us| heard_us > begun_us.saturating_add(OVERLAP_US)) {
                 lives[pair[0] as usize].is_shared = true;
                 lives[pair[1] as usize].is_shared = true;
             }
@@ -58,6 +60,14 @@ pub(super) fn lives(ledger: &Ledger) -> Vec<Life> {
         if let Some(newest) = chain.last() {
             lives[*newest as usize].is_newest = true;
         }
+    }
+    for (life, boot) in lives.iter_mut().zip(&ledger.boots) {
+        life.joined_us = joined_us(life, boot, ledger);
+    }
+    // Each check lies in a partition of its own, and a log's partitions do not begin at one time.
+    for ((boot, _), lane) in ledger.lanes.iter().filter(|(_, lane)| !lane.is_empty()) {
+        let joined_us = &mut lives[*boot as usize].joined_us;
+        *joined_us = joined_us.map(|at_us| at_us.max(lane.first_us));
     }
     lives
 }
@@ -84,15 +94,24 @@ fn alone(boot: &Boot, ledger: &Ledger) -> Life {
         proven_us,
         has_ended,
         is_once,
-        is_whole: slots_from_us >= scope.read_since_us && seen_us(boot) < scope.read_until_us,
         is_judged: boot.receipts.is_empty() && boot.first_us < i64::MAX && lived_us > RECEIPT_DUE_US,
         ..Life::default()
     }
 }
 
-/// The last sign of life.
-fn seen_us(boot: &Boot) -> i64 {
-    boot.receipts.iter().map(|sum| sum.receipt.at_us).chain([boot.last_us]).max().unwrap_or(i64::MIN)
+/// From when on a store has a boot in full, at the earliest, where it came to it later than the boot began.
+fn joined_us(life: &Life, boot: &Boot, ledger: &Ledger) -> Option<i64> {
+    let first = &boot.receipts.first()?.receipt;
+    let from_us = first.slots_from_us.max(ledger.scope.since_us);
+    if first.at_us <= from_us || ledger.is_dropped(from_us, first.at_us) {
+        return None;
+    }
+    let begins_late = life.before.is_none() && !life.is_once && boot.seqs.first().is_none_or(|seq| seq > 1);
+    match first.first_seq {
+        // What is stored first may begin within the first receipt's time.
+        ..=1 => (begins_late && first.last_seq > 0).then_some(from_us),
+        _ => Some(first.at_us),
+    }
 }
 
 /// The time in a UUIDv7.

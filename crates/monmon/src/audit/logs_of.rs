@@ -4,6 +4,7 @@ use std::path::Path;
 
 use monmon_kafka::{LogState, log_states};
 
+use super::EARLIEST_US;
 use super::finding::{Finding, Kind};
 use super::ledger::Ledger;
 
@@ -34,26 +35,37 @@ pub(super) fn properties(brokers: &str, file: Option<&Path>) -> Result<Vec<(Stri
     Ok(properties)
 }
 
+/// Before the store is read: what is committed is stored before.
 pub(super) async fn ask(
-    ledger: &mut Ledger,
     properties: Vec<(String, String)>,
     group: String,
-) -> Result<(), String> {
-    let partitions: Vec<(String, i32)> = ledger.offsets.covered.keys().cloned().collect();
-    let asking = tokio::task::spawn_blocking(move || log_states(&properties, &group, &partitions));
-    let states = asking
+    topics: Vec<String>,
+) -> Result<Vec<LogState>, String> {
+    let asking = tokio::task::spawn_blocking(move || log_states(&properties, &group, &topics));
+    asking
         .await
         .map_err(|error| error.to_string())?
-        .map_err(|error| format!("the Kafka brokers give no answer: {error}"))?;
-    states.into_iter().for_each(|state| hold(ledger, state));
-    Ok(())
+        .map_err(|error| format!("the Kafka brokers give no answer: {error}"))
 }
 
-fn hold(ledger: &mut Ledger, state: LogState) {
+pub(super) fn hold(ledger: &mut Ledger, state: LogState) {
     let key = (state.topic.clone(), state.partition);
-    let Some((_, last)) = ledger.offsets.covered.get(&key).copied() else { return };
+    let Some(last) = ledger.offsets.last(&key) else {
+        // It may have been committed before there was this store.
+        let committed = state.committed.filter(|committed| *committed > 0);
+        if let Some(committed) = committed.filter(|_| ledger.scope.since_us <= EARLIEST_US) {
+            ledger.findings.add(Kind::CommittedNothingStored, 1, || Finding {
+                topic: Some(state.topic),
+                partition: Some(state.partition),
+                last: Some(committed - 1),
+                message: Some(format!("committed up to {committed}")),
+                ..Finding::default()
+            });
+        }
+        return;
+    };
     let mut miss = |kind: Kind, upto: i64| {
-        let count = u64::try_from(upto - last).unwrap_or(0);
+        let count = u64::try_from(upto.saturating_sub(last)).unwrap_or(0);
         if count > 0 {
             ledger.findings.add(kind, count, || Finding {
                 topic: Some(state.topic.clone()),
@@ -80,11 +92,19 @@ mod tests {
     #[test]
     fn what_is_committed_or_gone_must_be_stored() {
         let now = "2026-11-25T12:00:00Z".parse().unwrap();
-        let held = |low: i64, committed: Option<i64>| {
+        let held_of = |partition: i32, low: i64, committed: Option<i64>| {
             let scope = super::super::scope(None, now, now, Duration::ZERO, None).unwrap();
             let mut ledger = Ledger::new(scope);
-            ledger.offsets(&AuditOffsets { topic: "t", partition: 0, first: 5, last: 9 });
-            hold(&mut ledger, LogState { topic: "t".to_owned(), partition: 0, low, high: 30, committed });
+            ledger.offsets(&AuditOffsets {
+                topic: "t",
+                partition: 0,
+                pipeline: "p",
+                source: "s",
+                first: 5,
+                last: 9,
+                stored_us: 1,
+            });
+            hold(&mut ledger, LogState { topic: "t".to_owned(), partition, low, high: 30, committed });
             let told: Vec<String> = ledger
                 .findings
                 .iter()
@@ -92,7 +112,11 @@ mod tests {
                 .collect();
             told.join(", ")
         };
+        let held = |low, committed| held_of(0, low, committed);
         assert_eq!(held(0, Some(10)), "");
+        assert_eq!(held_of(1, 0, None), "");
+        assert_eq!(held_of(1, 0, Some(0)), "");
+        assert_eq!(held_of(1, 0, Some(4)), "committed_nothing_stored 1");
         assert_eq!(held(10, None), "");
         assert_eq!(held(0, Some(13)), "committed_not_stored 3");
         assert_eq!(held(12, Some(12)), "committed_not_stored 2, not_stored_in_time 2");

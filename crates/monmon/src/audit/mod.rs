@@ -8,6 +8,7 @@ mod latency;
 mod ledger;
 mod lives;
 mod logs_of;
+mod offsets;
 mod report;
 mod service;
 #[cfg(test)]
@@ -65,7 +66,7 @@ pub(crate) struct AuditArgs {
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "2m")]
     settle: Duration,
     /// Ask these Kafka brokers too where logs and committed offsets stand
-    #[arg(long, value_name = "HOST:PORT,...", requires = "group")]
+    #[arg(long, value_name = "HOST:PORT,...", requires = "group", conflicts_with_all = ["month", "until"])]
     brokers: Option<String>,
     /// The consumers' group, for --brokers
     #[arg(long, value_name = "NAME")]
@@ -113,13 +114,15 @@ pub(crate) async fn audit(args: &AuditArgs) -> Exit {
         },
     };
     match std::io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => exit(report.verdict, args.strict),
+        Ok(()) => exit(&report, args.strict),
         Err(_closed) => Exit::Failed,
     }
 }
 
-fn exit(verdict: Verdict, strict: bool) -> Exit {
-    match verdict {
+fn exit(report: &Report, strict: bool) -> Exit {
+    match report.verdict {
+        // Most often the wrong store was looked at.
+        Verdict::NotProvable if report.findings.has(finding::Kind::NothingStored) => Exit::Bad,
         Verdict::Proven => Exit::Good,
         Verdict::NotProvable if !strict => Exit::Good,
         Verdict::NotProvable | Verdict::Broken => Exit::Bad,
@@ -134,11 +137,15 @@ async fn examine(args: &AuditArgs) -> Result<Report, String> {
     };
     let mut scope = scope(since, until, now, args.settle, args.pipeline.clone())?;
     scope.check.clone_from(&args.check);
+    let states = match (&args.brokers, &args.group) {
+        (Some(brokers), Some(group)) => {
+            let properties = logs_of::properties(brokers, args.kafka_config.as_deref())?;
+            logs_of::ask(properties, group.clone(), topics(&args.store.store).await?).await?
+        }
+        _ => Vec::new(),
+    };
     let mut ledger = load(&args.store.store, scope).await?;
-    if let (Some(brokers), Some(group)) = (&args.brokers, &args.group) {
-        let properties = logs_of::properties(brokers, args.kafka_config.as_deref())?;
-        logs_of::ask(&mut ledger, properties, group.clone()).await?;
-    }
+    states.into_iter().for_each(|state| logs_of::hold(&mut ledger, state));
     Ok(judge::judge(ledger))
 }
 
@@ -175,11 +182,25 @@ pub(crate) async fn services(url: &str, mut scope: Scope) -> Result<Services, St
     Ok(service::services(judge::judged(load(url, scope).await?)))
 }
 
-async fn load(url: &str, scope: Scope) -> Result<Ledger, String> {
-    let explained = |error: &dyn std::error::Error, help: Option<&str>| match help {
+fn explained(error: &dyn std::error::Error, help: Option<&str>) -> String {
+    match help {
         Some(help) => format!("{}\n  help: {help}", with_causes(error)),
         None => with_causes(error),
-    };
+    }
+}
+
+async fn topics(url: &str) -> Result<Vec<String>, String> {
+    match store::parse(url)? {
+        Store::Postgres(target) => patiently(&target, monmon_postgres::audit_topics(&target))
+            .await
+            .map_err(|error| explained(&error, error.help())),
+        Store::Sqlite(path) => {
+            monmon_sqlite::audit_topics(&path).map_err(|error| explained(&error, error.help()))
+        }
+    }
+}
+
+async fn load(url: &str, scope: Scope) -> Result<Ledger, String> {
     let window = AuditWindow {
         since_us: scope.read_since_us.max(EARLIEST_US),
         until_us: scope.read_until_us.min(LATEST_US),
@@ -192,6 +213,7 @@ async fn load(url: &str, scope: Scope) -> Result<Ledger, String> {
         Store::Sqlite(path) => monmon_sqlite::audit(&path, window, &mut ledger)
             .map_err(|error| explained(&error, error.help()))?,
     }
+    ledger.is_there()?;
     Ok(ledger)
 }
 
@@ -200,11 +222,7 @@ const LATEST_US: i64 = 221_845_392_000_000_000;
 
 /// An instant, or a day (UTC), which stands for its beginning.
 pub(crate) fn instant(text: &str) -> Result<Timestamp, String> {
-    let day = || text.parse::<Date>().ok()?.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp());
-    text.parse()
-        .ok()
-        .or_else(day)
-        .ok_or_else(|| "an instant is written 2026-10-01 or 2026-10-01T12:00:00Z".to_owned())
+    monmon_stage::parse_instant(text)
 }
 
 pub(crate) fn month(text: &str) -> Result<Month, String> {

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use monmon_model::Labels;
+use monmon_model::{AuditDefinition, AuditIncident, Labels};
 use uuid::Uuid;
 
 use super::bits::Bits;
 use super::finding::Verdict;
 use super::judge::{Judge, at};
 use super::latency::Histogram;
+use super::ledger::Scope;
 
 /// All checks of a store, and what an audit of the same window says.
 #[derive(Debug)]
@@ -48,6 +49,29 @@ pub(crate) struct Service {
     pub(crate) incidents: Vec<Incident>,
 }
 
+impl Service {
+    fn of(of: &AuditDefinition) -> Service {
+        Service {
+            check_id: of.check_id,
+            pipeline: of.pipeline.clone(),
+            source: of.source.clone(),
+            check: of.name.clone(),
+            labels: of.labels.clone(),
+            probers: Vec::new(),
+            slots_due: 0,
+            slots_known: 0,
+            known_us: 0,
+            due_us: 0,
+            up: 0,
+            down: 0,
+            missing: 0,
+            died: 0,
+            latency_us: [None; 4],
+            incidents: Vec::new(),
+        }
+    }
+}
+
 /// A check's passage from up to down and back, as far as a detector has told of it.
 #[derive(Clone, Debug, serde::Serialize)]
 pub(crate) struct Incident {
@@ -82,24 +106,7 @@ pub(super) fn services(judge: Judge) -> Services {
             let window = lane.keys(scope.since_us, scope.until_us);
             let (stored, known, down) = lane.decided();
             let of = &judge.ledger.definitions[*definition as usize];
-            let service = found.entry(*check_id).or_insert_with(|| Service {
-                check_id: *check_id,
-                pipeline: of.pipeline.clone(),
-                source: of.source.clone(),
-                check: of.name.clone(),
-                labels: of.labels.clone(),
-                probers: Vec::new(),
-                slots_due: 0,
-                slots_known: 0,
-                known_us: 0,
-                due_us: 0,
-                up: 0,
-                down: 0,
-                missing: 0,
-                died: 0,
-                latency_us: [None; 4],
-                incidents: Vec::new(),
-            });
+            let service = found.entry(*check_id).or_insert_with(|| Service::of(of));
             let (known_count, down_count) =
                 (known.count_in(window.0, window.1), down.count_in(window.0, window.1));
             service.up += known_count.saturating_sub(down_count);
@@ -117,37 +124,15 @@ pub(super) fn services(judge: Judge) -> Services {
             }
         }
     }
-    for (key, silent) in &judge.silent {
-        if let Some(era) = eras.get_mut(key) {
-            era.due.add_all(silent);
-        }
-    }
-    for ((check_id, _), era) in &eras {
-        let Some(service) = found.get_mut(check_id) else { continue };
-        let (due, known) =
-            (era.due.count_in(era.window.0, era.window.1), era.known.count_in(era.window.0, era.window.1));
-        service.slots_due += due;
-        service.slots_known += known;
-        service.due_us += due.saturating_mul(era.interval_us);
-        service.known_us += known.saturating_mul(era.interval_us);
-    }
+    count_time(&judge, eras, &mut found);
     for (check_id, latency) in &latencies {
         if let Some(service) = found.get_mut(check_id) {
             service.latency_us = SHARES.map(|share| latency.quantile(share));
         }
     }
-    let within = scope.since_us..scope.until_us;
-    for incident in &judge.ledger.incidents {
-        let is_over = incident.recovered_us.is_some_and(|recovered_us| recovered_us < within.start);
-        if let Some(service) = found.get_mut(&incident.check_id)
-            && incident.began_us < within.end
-            && !is_over
-        {
-            service.incidents.push(Incident {
-                began_at: at(incident.began_us),
-                recovered_at: incident.recovered_us.and_then(at),
-                reason: incident.reason.clone(),
-            });
+    for incident in incidents(&judge, &scope) {
+        if let Some(service) = found.get_mut(&incident.0) {
+            service.incidents.push(incident.1);
         }
     }
     let report = judge.report();
@@ -167,4 +152,37 @@ pub(super) fn services(judge: Judge) -> Services {
         dropped_before: report.dropped_before.filter(|before| before.as_microsecond() > scope.since_us),
         checks,
     }
+}
+
+/// What of each check's time was due, and what of that is known.
+fn count_time(judge: &Judge, mut eras: BTreeMap<(Uuid, u32), Era>, found: &mut BTreeMap<Uuid, Service>) {
+    for (key, silent) in &judge.silent {
+        if let Some(era) = eras.get_mut(key) {
+            era.due.add_all(silent);
+        }
+    }
+    for ((check_id, _), era) in &eras {
+        let Some(service) = found.get_mut(check_id) else { continue };
+        let (due, known) =
+            (era.due.count_in(era.window.0, era.window.1), era.known.count_in(era.window.0, era.window.1));
+        service.slots_due += due;
+        service.slots_known += known;
+        service.due_us += due.saturating_mul(era.interval_us);
+        service.known_us += known.saturating_mul(era.interval_us);
+    }
+}
+
+/// Those of the window, by check.
+fn incidents(judge: &Judge, scope: &Scope) -> Vec<(Uuid, Incident)> {
+    let is_within = |incident: &&AuditIncident| {
+        let is_over = incident.recovered_us.is_some_and(|recovered_us| recovered_us < scope.since_us);
+        incident.began_us < scope.until_us && !is_over
+    };
+    let told = |incident: &AuditIncident| Incident {
+        began_at: at(incident.began_us),
+        recovered_at: incident.recovered_us.and_then(at),
+        reason: incident.reason.clone(),
+    };
+    let incidents = judge.ledger.incidents.iter().filter(is_within);
+    incidents.map(|incident| (incident.check_id, told(incident))).collect()
 }

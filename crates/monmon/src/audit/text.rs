@@ -110,6 +110,7 @@ fn slots(counts: &Counts) -> Table {
         ("  given up by a sink, as the prober says", counts.given_up),
         ("  dropped by retention", counts.dropped),
         ("  lost with a prober that died", counts.died),
+        ("  from before what is stored of their boot", counts.unproven),
     ] {
         if count > 0 {
             row(what, count);

@@ -204,12 +204,17 @@ fn line(service: Service, sla: f64) -> Line {
         downtime_s,
         budget_s,
         budget_used: if downtime_s > 0.0 { downtime_s / budget_s.max(1e-6) } else { 0.0 },
-        met: uptime.map(|uptime| uptime >= sla / 100.0),
+        met: uptime.map(|_| is_kept(service.down, decided, sla)),
         latency_ms: Latency { p50, p90, p95, p99 },
         incidents: service.incidents,
         slots_missing: service.missing,
         slots_died: service.died,
     }
+}
+
+/// Of the slots that were decided at most the promised share was down. 1 of 1000 is within 99.9 %, though no float is.
+fn is_kept(down: u64, decided: u64, sla: f64) -> bool {
+    down as f64 * 100.0 <= (100.0 - sla) * decided as f64 * (1.0 + 1e-9) + 1e-9
 }
 
 fn percent(text: &str) -> Result<f64, String> {

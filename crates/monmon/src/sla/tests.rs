@@ -81,3 +81,19 @@ fn nothing_of_a_name_is_markup() {
     assert!(html.contains("default-src 'none'"));
     assert!(!html.contains(" style=") && !html.contains("http://") && !html.contains("https://"));
 }
+
+#[test]
+fn what_was_promised_exactly_is_kept() {
+    for (down, decided, sla, kept) in [
+        (1, 1_000, 99.9, true),
+        (2, 1_000, 99.9, false),
+        (1, 999, 99.9, false),
+        (5, 100, 95.0, true),
+        (3, 1_000_000, 99.9997, true),
+        (4, 1_000_000, 99.9997, false),
+        (0, 1, 100.0, true),
+        (1, 100_000_000, 100.0, false),
+    ] {
+        assert_eq!(is_kept(down, decided, sla), kept, "{down} of {decided} at {sla}");
+    }
+}

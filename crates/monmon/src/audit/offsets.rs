@@ -1,0 +1,131 @@
+//! The offsets of stored batches: of each reader of a partition they tile its log. What they leave out is a hole only
+//! where neither time nor another reader explains it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use monmon_kafka::LogState;
+use monmon_model::AuditOffsets;
+
+use super::finding::{Finding, Findings, Kind};
+use super::ledger::{Origin, Scope};
+
+/// Where what lies lower was stored this much later, the topic was made anew or is read once more from further back.
+const ANEW_US: i64 = 600_000_000;
+
+/// The first and the last of some offsets.
+type Span = (i64, i64);
+
+#[derive(Debug, Default)]
+pub(super) struct Offsets {
+    pub(super) ranges: u64,
+    /// By topic and partition, and by who has read them.
+    read: BTreeMap<(String, i32), BTreeMap<Origin, Vec<Run>>>,
+    /// Where the logs themselves stand, if they were asked.
+    pub(super) logs: BTreeMap<(String, i32), LogState>,
+}
+
+/// Offsets without a hole.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    first: i64,
+    last: i64,
+    /// When the batches with the first and the last of them were stored.
+    first_stored_us: i64,
+    last_stored_us: i64,
+}
+
+impl Offsets {
+    /// They come ordered by topic, partition and first offset.
+    pub(super) fn add(&mut self, offsets: &AuditOffsets<'_>) {
+        let AuditOffsets { topic, partition, pipeline, source, first, last, stored_us } = *offsets;
+        self.ranges += 1;
+        let origin = Origin { pipeline: pipeline.to_owned(), source: source.to_owned() };
+        let runs = self.read.entry((topic.to_owned(), partition)).or_default().entry(origin).or_default();
+        match runs.last_mut() {
+            Some(run) if first <= run.last.saturating_add(1) => {
+                if last > run.last {
+                    (run.last, run.last_stored_us) = (last, stored_us);
+                }
+            }
+            _ => runs.push(Run { first, last, first_stored_us: stored_us, last_stored_us: stored_us }),
+        }
+    }
+
+    /// The lowest and the highest stored offset of each partition.
+    pub(super) fn covered(&self) -> impl Iterator<Item = (&(String, i32), (i64, i64))> {
+        self.read.iter().filter_map(|(key, readers)| {
+            let first = readers.values().filter_map(|runs| runs.first()).map(|run| run.first).min()?;
+            let last = readers.values().filter_map(|runs| runs.last()).map(|run| run.last).max()?;
+            Some((key, (first, last)))
+        })
+    }
+
+    pub(super) fn last(&self, key: &(String, i32)) -> Option<i64> {
+        self.read.get(key)?.values().filter_map(|runs| runs.last()).map(|run| run.last).max()
+    }
+
+    pub(super) fn judge(&self, scope: &Scope, findings: &mut Findings) {
+        for ((topic, partition), readers) in &self.read {
+            let mut miss = |kind: Kind, origin: &Origin, (first, last): Span| {
+                let count = u64::try_from(last.saturating_sub(first).saturating_add(1)).unwrap_or(0);
+                findings.add(kind, count, || Finding {
+                    pipeline: Some(origin.pipeline.clone()),
+                    source: Some(origin.source.clone()),
+                    topic: Some(topic.clone()),
+                    partition: Some(*partition),
+                    first: Some(first),
+                    last: Some(last),
+                    ..Finding::default()
+                });
+            };
+            // A hole that two readers have is one.
+            let mut told = BTreeSet::new();
+            for (origin, runs) in readers {
+                for pair in runs.windows(2) {
+                    let hole = (pair[0].last + 1, pair[1].first - 1);
+                    let (before_us, behind_us) = (pair[0].last_stored_us, pair[1].first_stored_us);
+                    // The batch between may be with another writer, or its retry lies beyond the window's end.
+                    if behind_us >= scope.settled_us
+                        || scope.is_at_an_end(before_us.min(behind_us), before_us.max(behind_us))
+                    {
+                        continue;
+                    }
+                    if before_us > behind_us.saturating_add(ANEW_US) {
+                        miss(Kind::OffsetsNotProvable, origin, hole);
+                        continue;
+                    }
+                    let others = readers.iter().filter(|(other, _)| *other != origin);
+                    let others: Vec<Run> = others.flat_map(|(_, runs)| runs.iter().copied()).collect();
+                    let (nobodys, elsewhere) = divided(hole, others);
+                    nobodys
+                        .into_iter()
+                        .filter(|part| told.insert(*part))
+                        .for_each(|part| miss(Kind::OffsetHole, origin, part));
+                    elsewhere.into_iter().for_each(|part| miss(Kind::OffsetsNotProvable, origin, part));
+                }
+            }
+        }
+    }
+}
+
+/// Parts of a hole that no run covers, and those that one does.
+fn divided((first, last): Span, mut runs: Vec<Run>) -> (Vec<Span>, Vec<Span>) {
+    runs.sort_unstable_by_key(|run| run.first);
+    let (mut without, mut within) = (Vec::new(), Vec::new());
+    let mut next = first;
+    for run in runs {
+        let part = (run.first.max(next), run.last.min(last));
+        if part.0 > part.1 {
+            continue;
+        }
+        if part.0 > next {
+            without.push((next, part.0 - 1));
+        }
+        within.push(part);
+        next = part.1.saturating_add(1);
+    }
+    if next <= last {
+        without.push((next, last));
+    }
+    (without, within)
+}
