@@ -85,7 +85,7 @@ sinks { sqlite "both" from="first,second" path="both.db"; }
 }
 
 #[test]
-fn what_moved_to_postgresql_is_the_same_there() {
+fn what_moved_to_postgresql_is_the_same_there_and_back_again() {
     let place = Place::new();
     let laptop = measured(&place, "laptop");
     let database = Database::new();
@@ -104,7 +104,13 @@ sinks { postgres "store" from="laptop" url=(env)"STORE" migrate=#true; }
     let here = lines(&format!("sqlite:{}", place.path("laptop.db").display()));
     assert!(here.lines().count() > 20, "{here}");
     assert_eq!(lines(&database.url()), here);
-    drop(laptop);
+    let back = r#"pipeline "back"
+sources { postgres "store" url=(env)"STORE"; }
+sinks { sqlite "copy" from="store" path="copy.db"; }
+"#;
+    run(&place, "back.kdl", back, Some(&database));
+    let copy = Connection::open(place.path("copy.db")).expect("a store");
+    assert_eq!(content(&copy), content(&laptop));
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! How a postgres sink is written in a pipeline file.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use monmon_spool::{SPOOL, wrap};
@@ -8,58 +7,15 @@ use monmon_stage::{
     DecodeContext, FROM, OpenFuture, OpenStage, RETENTION, Retention, STAGE_NAME, Section, StageContext,
     StageKind, StageSpec,
 };
-use monmon_syntax::{
-    Code, Late, Node, NodeSpec, Occurs, OptionSpec, Problem, Problems, ValueKind, World, format_duration,
-};
+use monmon_syntax::{Node, NodeSpec, OptionSpec, Problems, ValueKind, format_duration};
 use serde_json::{Value, json};
 
-use crate::error::StoreError;
+use crate::access::{Access, CONNECT_TIMEOUT, TLS, URL};
 use crate::partitions::Window;
 use crate::sink::{PostgresSink, Settings};
-use crate::target::{Address, Target, TlsFiles, Verify};
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(86_400);
-const PEM_BYTES_MAX: usize = 1 << 20;
-
-static TLS: NodeSpec = NodeSpec {
-    name: "tls",
-    help: "encrypts the connection and checks who answers; goes before sslmode in the URL",
-    example: r#"tls ca="ca.pem" cert="service.cert" key="service.key""#,
-    options: &[
-        OptionSpec {
-            name: "ca",
-            kind: ValueKind::Path,
-            help: "the authorities that are trusted, a PEM file; the system's when not given",
-            example: r#"ca="ca.pem""#,
-            ..OptionSpec::BLANK
-        },
-        OptionSpec {
-            name: "cert",
-            kind: ValueKind::Path,
-            help: "the client's certificate, a PEM file",
-            example: r#"cert="service.cert""#,
-            ..OptionSpec::BLANK
-        },
-        OptionSpec {
-            name: "key",
-            kind: ValueKind::Path,
-            help: "the key of the client's certificate, a PEM file",
-            example: r#"key="service.key""#,
-            ..OptionSpec::BLANK
-        },
-        OptionSpec {
-            name: "verify",
-            kind: ValueKind::OneOf(&["full", "ca", "none"]),
-            help: "how much of the server's certificate is checked: chain and name, chain, nothing; \
-                   else what sslmode says, else full",
-            example: r#"verify="full""#,
-            ..OptionSpec::BLANK
-        },
-    ],
-    occurs: Occurs::AtMostOnce,
-    ..NodeSpec::BLANK
-};
 
 static SPEC: NodeSpec = NodeSpec {
     name: "postgres",
@@ -68,14 +24,7 @@ static SPEC: NodeSpec = NodeSpec {
     args: &[STAGE_NAME],
     options: &[
         FROM,
-        OptionSpec {
-            name: "url",
-            kind: ValueKind::Url { schemes: &["postgres", "postgresql"] },
-            required: true,
-            help: "the database, as libpq writes it, with sslmode, sslrootcert, sslcert and sslkey",
-            example: r#"url (env)"MONMON_POSTGRES_URL""#,
-            ..OptionSpec::BLANK
-        },
+        URL,
         OptionSpec {
             name: "migrate",
             kind: ValueKind::Bool,
@@ -108,13 +57,7 @@ static SPEC: NodeSpec = NodeSpec {
             example: "connections=2",
             ..OptionSpec::BLANK
         },
-        OptionSpec {
-            name: "connect-timeout",
-            kind: ValueKind::Duration { min: SECOND, max: Duration::from_secs(300) },
-            help: "how long a connection with its login may take; else what the URL says, else 10s",
-            example: r#"connect-timeout="10s""#,
-            ..OptionSpec::BLANK
-        },
+        CONNECT_TIMEOUT,
         OptionSpec {
             name: "statement-timeout",
             kind: ValueKind::Duration { min: SECOND, max: Duration::from_secs(3_600) },
@@ -149,31 +92,14 @@ pub static SINK: StageKind = StageKind { section: Section::Sinks, spec: &SPEC, d
 
 #[derive(Debug)]
 struct PostgresSpec {
-    source: AddressSpec,
+    access: Access,
     migrate: bool,
     batch: usize,
     linger: Duration,
     connections: usize,
-    connect_timeout: Option<Duration>,
     statement_timeout: Duration,
     window: Window,
     retention: Option<Retention>,
-}
-
-#[derive(Clone, Debug)]
-struct AddressSpec {
-    url: Late,
-    tls: Option<TlsSpec>,
-    /// Certificate files start here.
-    folder: PathBuf,
-}
-
-#[derive(Clone, Debug)]
-struct TlsSpec {
-    ca: Option<Late>,
-    cert: Option<Late>,
-    key: Option<Late>,
-    verify: Option<Verify>,
 }
 
 fn decode(node: &Node, context: &DecodeContext<'_>, problems: &mut Problems) -> Box<dyn StageSpec> {
@@ -181,18 +107,12 @@ fn decode(node: &Node, context: &DecodeContext<'_>, problems: &mut Problems) -> 
     let integer = |name, default| {
         node.integer(name).and_then(|number| usize::try_from(number.value).ok()).unwrap_or(default)
     };
-    let url = node.late("url").unwrap_or_else(|| Late::literal("", node.name_span));
     let sink = PostgresSpec {
-        source: AddressSpec {
-            url: url.rooted(context.sources),
-            tls: node.child("tls").map(|tls| decode_tls(tls, context, problems)),
-            folder: context.folder.to_owned(),
-        },
+        access: Access::decode(node, context, problems),
         migrate: node.flag("migrate"),
         batch: integer("batch", 2_000),
         linger: duration("linger", Duration::from_millis(50)),
         connections: integer("connections", 2),
-        connect_timeout: node.duration("connect-timeout").map(|duration| duration.value),
         statement_timeout: duration("statement-timeout", Duration::from_secs(60)),
         window: Window { past: duration("oldest", 400 * DAY), future: duration("ahead", 2 * DAY) },
         retention: node.child(RETENTION.name).map(|child| Retention::decode(child, problems)),
@@ -200,34 +120,9 @@ fn decode(node: &Node, context: &DecodeContext<'_>, problems: &mut Problems) -> 
     wrap(node, context, Box::new(sink))
 }
 
-fn decode_tls(node: &Node, context: &DecodeContext<'_>, problems: &mut Problems) -> TlsSpec {
-    let file = |name| node.late(name).map(|late| late.rooted(context.sources));
-    let pair = (node.is_given("cert"), node.is_given("key"));
-    if let (true, false) | (false, true) = pair {
-        let (given, other) = if pair.0 { ("cert", "key") } else { ("key", "cert") };
-        problems.push(
-            Problem::new(
-                Code::Conflict,
-                node.option_span(given),
-                format!("`{given}` is given without `{other}`"),
-            )
-            .label("a client certificate needs both")
-            .help(format!("add {other}=\"service.{other}\"")),
-        );
-    }
-    let verify = node.one_of("verify").and_then(|word| match word.value.as_str() {
-        "full" => Some(Verify::Full),
-        "ca" => Some(Verify::Ca),
-        "none" => Some(Verify::None),
-        _ => None,
-    });
-    TlsSpec { ca: file("ca"), cert: file("cert"), key: file("key"), verify }
-}
-
 impl StageSpec for PostgresSpec {
     fn describe(&self) -> Value {
         let mut value = json!({
-            "url": format!("{:?}", self.source.url),
             "migrate": self.migrate,
             "batch": self.batch,
             "linger": format_duration(self.linger),
@@ -236,16 +131,7 @@ impl StageSpec for PostgresSpec {
             "oldest": format_duration(self.window.past),
             "ahead": format_duration(self.window.future),
         });
-        if let Some(timeout) = self.connect_timeout {
-            value["connect-timeout"] = json!(format_duration(timeout));
-        }
-        if let Some(tls) = &self.source.tls {
-            let shown = |late: &Option<Late>| late.as_ref().map(|late| format!("{late:?}"));
-            let verify = tls.verify.map(|verify| format!("{verify:?}").to_lowercase());
-            value["tls"] = json!({
-                "ca": shown(&tls.ca), "cert": shown(&tls.cert), "key": shown(&tls.key), "verify": verify,
-            });
-        }
+        self.access.describe(&mut value);
         if let Some(retention) = &self.retention {
             value["retention"] = retention.describe();
         }
@@ -254,15 +140,7 @@ impl StageSpec for PostgresSpec {
 
     fn open(&self, context: StageContext) -> OpenFuture<'_> {
         Box::pin(async move {
-            let source = self.source.clone();
-            // What is wrong with the pipeline's own words is told with their place.
-            source.address(&*context.world)?;
-            let world = context.world.clone();
-            let asked = move || source.address(&*world).map_err(|error| StoreError::BadUrl(error.message));
-            let mut target = Target::new(asked, context.world.clone())?;
-            if let Some(timeout) = self.connect_timeout {
-                target = target.with_connect_timeout(timeout);
-            }
+            let target = self.access.target(&context.world)?;
             let settings = Settings {
                 migrate: self.migrate,
                 batch: self.batch,
@@ -274,40 +152,5 @@ impl StageSpec for PostgresSpec {
             };
             Ok(OpenStage::Sink(Box::new(PostgresSink::new(target, settings, context))))
         })
-    }
-}
-
-impl AddressSpec {
-    /// As environment and files have it now.
-    fn address(&self, world: &dyn World) -> Result<Address, Problem> {
-        let pem = |late: &Option<Late>| late.as_ref().map(|late| self.pem(late, world)).transpose();
-        let tls = match &self.tls {
-            None => None,
-            Some(tls) => Some(TlsFiles {
-                ca: pem(&tls.ca)?,
-                cert: pem(&tls.cert)?,
-                key: pem(&tls.key)?,
-                verify: tls.verify,
-            }),
-        };
-        Ok(Address { url: self.url.resolve(world)?.into_secret(), tls })
-    }
-
-    /// A path, or the PEM text itself: platforms that hand out certificates as variables are common.
-    fn pem(&self, late: &Late, world: &dyn World) -> Result<Vec<u8>, Problem> {
-        let value = late.resolve(world)?;
-        if value.expose().trim_start().starts_with("-----BEGIN") {
-            return Ok(value.into_string().into_bytes());
-        }
-        let path = self.folder.join(value.expose());
-        let bytes = world.read_file(&path, PEM_BYTES_MAX).map_err(|error| {
-            Problem::new(
-                Code::UnreadableFile,
-                late.span,
-                format!("the file `{}` cannot be read: {error}", path.display()),
-            )
-            .label("needed here")
-        })?;
-        Ok(bytes)
     }
 }

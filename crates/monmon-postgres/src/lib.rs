@@ -4,6 +4,7 @@
 //! one transaction and one round trip, and what goes wrong is sorted by its SQLSTATE into what is waited out, what is
 //! one row's fault, and what only people can mend.
 
+mod access;
 mod audit;
 mod connect;
 mod conninfo;
@@ -22,6 +23,7 @@ mod reference;
 mod restore;
 mod rows;
 mod sink;
+mod source;
 mod status;
 mod target;
 mod tls;
@@ -38,5 +40,6 @@ pub use maintain::{Going, Maintained, maintain, retention_plan};
 pub use migrate::{Applied, migrate};
 pub use pack::pack;
 pub use read::Reader;
+pub use source::SOURCE;
 pub use status::check_states;
 pub use target::{Address, Target, TlsFiles, Verify};

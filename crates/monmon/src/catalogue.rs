@@ -7,6 +7,7 @@ pub static CATALOGUE: Catalogue = Catalogue {
         &monmon_http::SOURCE,
         &monmon_kafka::SOURCE,
         &monmon_sqlite::SOURCE,
+        &monmon_postgres::SOURCE,
         &monmon_transforms::REGEX,
         &monmon_detect::DETECT,
         &monmon_wasm::WASM,

@@ -130,6 +130,9 @@ impl Destination {
 
     fn keep(self) -> Result<(), String> {
         let Some((path, unfinished)) = &self.file else { return Ok(()) };
+        // Else a power cut could leave an empty file under the final name.
+        let synced = File::open(unfinished).and_then(|file| file.sync_all());
+        synced.map_err(|error| format!("`{}` cannot be written: {error}", unfinished.display()))?;
         std::fs::rename(unfinished, path).map_err(|error| {
             format!("`{}` cannot be named `{}`: {error}", unfinished.display(), path.display())
         })
