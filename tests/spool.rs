@@ -8,7 +8,8 @@ use std::process::Command;
 
 use monmon_testkit::{Answer, ProxyMode, Site};
 use serde_json::Value;
-use support::{BrokerProxy, Journal, MONMON, Place, Running, TURN, Topic, eventually};
+use support::broker::BrokerProxy;
+use support::{Journal, MONMON, Place, Running, TURN, Topic, eventually};
 
 /// Checks, and how often in a second each is due.
 const CHECKS: usize = 20;

@@ -15,10 +15,9 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 mod announced;
-mod broker;
+pub(crate) mod broker;
 
 use announced::Announced;
-pub(crate) use broker::BrokerProxy;
 
 pub(crate) const MONMON: &str = env!("CARGO_BIN_EXE_monmon");
 

@@ -2,12 +2,10 @@
 
 mod support;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use monmon_model::{
-    Certificate, Failure, FailureKind, Hop, Match, MatchStatus, Measurement, Metric, Note, Origin, Outcome,
-    Phase, Rejected, RejectedReason, Timings, Tls, wire,
+    Failure, FailureKind, Measurement, Origin, Outcome, Phase, Rejected, RejectedReason, wire,
 };
 use monmon_stage::{Ack, Envelope, Feed, Place};
 use monmon_testkit::stages::{full_measurement as full, measurement};

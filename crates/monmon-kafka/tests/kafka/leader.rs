@@ -161,13 +161,7 @@ async fn whatever_was_acknowledged_outlives_its_leaders() {
     let (run, book) = sink.finish().await;
     assert_eq!((book.count(true), book.count(false)), (sent as usize, 0));
     let again = store.0.values().filter(|times| **times > 1).count();
-    #[expect(clippy::print_stdout, reason = "what a longer run is started for")]
-    {
-        println!(
-            "{kills} leaders killed, {sent} sent, {again} read again, {:?}",
-            run.context.counters.counts()
-        );
-    }
+    println!("{kills} leaders killed, {sent} sent, {again} read again, {:?}", run.context.counters.counts());
     until("all is committed", || {
         let committed = committed_at(&Cluster::brokers(), "g", topic, PARTITIONS);
         let ends: i64 = committed.into_iter().flatten().sum();

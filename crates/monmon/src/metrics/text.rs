@@ -51,9 +51,14 @@ fn labels<'a>(look: &'a Look<'_>) -> [(&'static str, &'a str); 4] {
     ]
 }
 
+/// What a metric is, what it means, and its values by stage.
+type Family<'a> = (Type, &'a str, Vec<(usize, Value)>);
+/// A number of a check, where it has one.
+type OfCheck<'a> = &'a dyn Fn(&Verdict) -> Option<f64>;
+
 /// What all stages count and gauge, whatever that is.
 fn stages(out: &mut Exposition, looks: &[Look<'_>]) {
-    let mut families: BTreeMap<String, (Type, &str, Vec<(usize, Value)>)> = BTreeMap::new();
+    let mut families: BTreeMap<String, Family<'_>> = BTreeMap::new();
     for (at, look) in looks.iter().enumerate() {
         for counter in look.progress.counts.each() {
             let name = format!("monmon_stage_{}_total", counter.name);
@@ -185,7 +190,7 @@ fn checks(out: &mut Exposition, progress: &Progress, now: Timestamp) {
             family.sample(&labels, u64::from(verdict.outcome == outcome));
         }
     }
-    let families: [(&str, &str, &dyn Fn(&Verdict) -> Option<f64>); 3] = [
+    let families: [(&str, &str, OfCheck<'_>); 3] = [
         ("monmon_check_duration_seconds", "How long the check's newest measurement took.", &|verdict| {
             verdict.duration.map(|duration| duration.as_secs_f64())
         }),
