@@ -15,6 +15,8 @@ pub(crate) struct Ledger {
     slots: Vec<Option<Slot>>,
     free: Vec<usize>,
     bytes: usize,
+    /// Entries of all windows together.
+    remembered: usize,
     epochs: u64,
     /// As it was last told, in milliseconds of its own count.
     now_ms: u64,
@@ -96,6 +98,7 @@ impl Ledger {
             gap: None,
             went_back: None,
         };
+        self.revoke(partition);
         self.partitions.insert(partition, fresh);
     }
 
@@ -109,7 +112,9 @@ impl Ledger {
 
     /// A partition is ours no longer: its tokens are stale.
     pub(crate) fn revoke(&mut self, partition: i32) {
-        self.partitions.remove(&partition);
+        if let Some(held) = self.partitions.remove(&partition) {
+            self.remembered -= held.window.len();
+        }
     }
 
     pub(crate) fn is_assigned(&self, partition: i32) -> bool {
@@ -134,7 +139,7 @@ impl Ledger {
                 // The broker went back, as when a topic was made anew. What was delivered of the future of this offset
                 // must not count as its past.
                 *epochs += 1;
-                held.restart(*epochs);
+                self.remembered -= held.restart(*epochs);
                 held.prefix = None;
                 let expected = held.went_back.map_or(next, |first| first.expected.max(next));
                 held.went_back = Some(WentBack { expected, came: offset });
@@ -150,6 +155,7 @@ impl Ledger {
             Slot { partition, epoch: held.epoch, place: held.passed + held.window.len() as u64, bytes };
         held.window.push_back(Entry { offset, delivered: false, received_ms: self.now_ms });
         self.bytes += bytes;
+        self.remembered += 1;
         let token = match self.free.pop() {
             Some(token) => {
                 self.slots[token] = Some(slot);
@@ -180,7 +186,7 @@ impl Ledger {
     pub(crate) fn begin_anew(&mut self, partition: i32) {
         let epoch = self.new_epoch();
         if let Some(held) = self.partitions.get_mut(&partition) {
-            held.restart(epoch);
+            self.remembered -= held.restart(epoch);
             held.next = Some(0);
             // Where the group stood in the old topic must not stay its place in the new one.
             held.prefix = Some(0);
@@ -207,6 +213,7 @@ impl Ledger {
         }
         while let Some(entry) = held.window.pop_front_if(|entry| entry.delivered) {
             held.passed += 1;
+            self.remembered -= 1;
             held.prefix = Some(entry.offset + 1);
         }
         Settled::Delivered
@@ -218,7 +225,7 @@ impl Ledger {
         let epoch = self.new_epoch();
         let held = self.partitions.get_mut(&partition)?;
         let first = held.window.front().map(|entry| entry.offset).or(held.next)?;
-        held.restart(epoch);
+        self.remembered -= held.restart(epoch);
         held.next = Some(first);
         held.fenced = true;
         Some(first)
@@ -274,6 +281,12 @@ impl Ledger {
         self.slots.len() - self.free.len()
     }
 
+    /// How many messages are remembered because one before them is under way, itself included: what is delivered behind
+    /// one that is stuck frees its memory, and takes a little all the same until that one is delivered.
+    pub(crate) fn remembered(&self) -> usize {
+        self.remembered
+    }
+
     pub(crate) fn in_flight_bytes(&self) -> usize {
         self.bytes
     }
@@ -314,10 +327,13 @@ impl Ledger {
 }
 
 impl Partition {
-    fn restart(&mut self, epoch: u64) {
+    /// Gives how many entries it forgot.
+    fn restart(&mut self, epoch: u64) -> usize {
+        let forgotten = self.window.len();
         self.epoch = epoch;
         self.window.clear();
         self.passed = 0;
+        forgotten
     }
 }
 

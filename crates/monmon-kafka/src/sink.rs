@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use monmon_model::{Origin, Rejected, RejectedReason, wire};
-use monmon_stage::{Envelope, Inlet, Item, Sink, StageContext, StageError, is_sabotaged};
+use monmon_stage::{Envelope, Inlet, Item, Refused, Sink, StageContext, StageError, is_sabotaged};
 use rdkafka::error::RDKafkaErrorCode;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -196,7 +196,7 @@ impl KafkaSink {
                     };
                     self.client.send(&self.main, held, envelope.ack, false);
                 }
-                Item::Rejected(rejected) => {
+                Item::Rejected(Refused { rejected, .. }) => {
                     wire::encode_rejected(&rejected, &mut payload);
                     self.send_dead_letter(&rejected, &payload, envelope.ack, false);
                 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use futures_util::future::join;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
@@ -18,6 +19,10 @@ use crate::target::{Door, Login, Target};
 
 /// How many addresses of all hosts are tried before the next wait.
 const ADDRESSES_MAX: usize = 32;
+
+/// How long all addresses together may take, names included, unless one alone may take longer. The more addresses there
+/// are, the less each has.
+const WHOLE_MAX: Duration = Duration::from_secs(60);
 
 /// A client whose driver task is aborted when the client goes.
 pub(crate) struct Connection {
@@ -38,13 +43,17 @@ impl Connection {
     }
 }
 
-/// Tries every address of every host in turn, as libpq does, each for as long as a login may take.
+/// Tries every address of every host in turn, as libpq does, each for as long as a login may take, or for its share of
+/// what all of them may take.
 pub(crate) async fn connect(target: &Target) -> Result<Connection, StoreError> {
     let login = target.login()?;
     let mut doors = Vec::new();
     let mut refusal = None;
+    let end = Instant::now() + WHOLE_MAX.max(login.timeout);
+    // Half of it is for finding addresses.
+    let found_within = login.timeout.min(end.duration_since(Instant::now()) / 2 / count(login.doors.len()));
     for door in &login.doors {
-        match addresses(door, &login, target).await {
+        match addresses(door, found_within, target).await {
             Ok(addresses) => doors.extend(addresses.into_iter().map(|address| (door, address))),
             Err(error) => refusal = Some(error),
         }
@@ -52,8 +61,11 @@ pub(crate) async fn connect(target: &Target) -> Result<Connection, StoreError> {
     if login.any_order {
         doors.sort_by_cached_key(|_| Uuid::new_v4());
     }
-    for (door, address) in doors.into_iter().take(ADDRESSES_MAX) {
-        match enter(door, address, &login, target).await {
+    doors.truncate(ADDRESSES_MAX);
+    let all = doors.len();
+    for (tried, (door, address)) in doors.into_iter().enumerate() {
+        let share = end.saturating_duration_since(Instant::now()) / count(all - tried);
+        match enter(door, address, &login, login.timeout.min(share), target).await {
             Ok(connection) => return Ok(connection),
             // What only people can mend is told rather than that some other server cannot be reached.
             Err(error) if refusal.as_ref().is_none_or(StoreError::is_transient) => refusal = Some(error),
@@ -63,20 +75,29 @@ pub(crate) async fn connect(target: &Target) -> Result<Connection, StoreError> {
     Err(refusal.unwrap_or_else(|| unreachable(target, "no host has an address".to_owned())))
 }
 
+/// What a time is divided by.
+fn count(of: usize) -> u32 {
+    u32::try_from(of).unwrap_or(u32::MAX).max(1)
+}
+
 fn unreachable(target: &Target, message: String) -> StoreError {
     StoreError::Unreachable { place: target.place().to_owned(), message }
 }
 
 /// The addresses of a host; none of a socket, which has a path.
-async fn addresses(door: &Door, login: &Login, target: &Target) -> Result<Vec<Option<IpAddr>>, StoreError> {
+async fn addresses(
+    door: &Door,
+    within: Duration,
+    target: &Target,
+) -> Result<Vec<Option<IpAddr>>, StoreError> {
     if door.host.starts_with('/') || door.address.is_some() {
         return Ok(vec![door.address]);
     }
     let looked_up = tokio::net::lookup_host((door.host.as_str(), door.port));
-    match tokio::time::timeout(login.timeout, looked_up).await {
+    match tokio::time::timeout(within, looked_up).await {
         Ok(Ok(found)) => Ok(found.map(|address| Some(address.ip())).collect()),
         Ok(Err(error)) => Err(unreachable(target, format!("{} has no address: {error}", door.host))),
-        Err(_) => Err(unreachable(target, format!("no address of {} within {:?}", door.host, login.timeout))),
+        Err(_) => Err(unreachable(target, format!("no address of {} within {within:?}", door.host))),
     }
 }
 
@@ -84,6 +105,7 @@ async fn enter(
     door: &Door,
     address: Option<IpAddr>,
     login: &Login,
+    within: Duration,
     target: &Target,
 ) -> Result<Connection, StoreError> {
     let mut config = login.config.clone();
@@ -96,9 +118,9 @@ async fn enter(
     }
     let connecting = config.connect(login.tls.clone());
     // The driver's own bound covers TCP only; a server may also hang in TLS or in the login.
-    let (client, connection) = match tokio::time::timeout(login.timeout, connecting).await {
+    let (client, connection) = match tokio::time::timeout(within, connecting).await {
         Ok(connected) => connected.map_err(|error| StoreError::sort(&error, target.place()))?,
-        Err(_) => return Err(unreachable(target, format!("no login within {:?}", login.timeout))),
+        Err(_) => return Err(unreachable(target, format!("no login within {within:?}"))),
     };
     let mut driver = JoinSet::new();
     driver.spawn(async move {
@@ -141,4 +163,31 @@ pub(crate) async fn transact<T>(
     let done = worked.map_err(sort)?;
     committed.map_err(sort)?;
     Ok(done)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use monmon_stage::SystemWorld;
+
+    use super::*;
+
+    /// Time goes on by itself where everybody waits, so this takes none.
+    #[tokio::test(start_paused = true)]
+    async fn many_addresses_where_nobody_answers_are_given_up_together() {
+        let mute = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = mute.local_addr().expect("bound").port();
+        for (addresses, timeout, most) in [(1, 10, 10), (3, 10, 30), (32, 10, 60), (40, 10, 60), (2, 90, 90)]
+        {
+            let hosts = vec![format!("127.0.0.1:{port}"); addresses].join(",");
+            let url = format!("postgres://u:p@{hosts}/d?sslmode=disable&connect_timeout={timeout}");
+            let target = Target::parse(&url, None, Arc::new(SystemWorld)).expect("a target");
+            let begun = Instant::now();
+            let error = connect(&target).await.err().expect("nobody answers");
+            assert!(error.is_transient(), "{error}");
+            let most = Duration::from_secs(most);
+            assert!(begun.elapsed() <= most + Duration::from_secs(1), "{addresses}: {:?}", begun.elapsed());
+        }
+    }
 }

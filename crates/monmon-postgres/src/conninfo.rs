@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use monmon_syntax::nearest;
+
 use crate::error::StoreError;
 
 /// Connection settings by libpq's words.
@@ -91,7 +93,17 @@ pub(crate) fn put(settings: &mut Settings, word: &str, value: String) -> Result<
         refused if REFUSED.contains(&refused) => {
             Err(bad(format!("the parameter `{refused}` is not supported")))
         }
-        unknown => Err(bad(format!("the parameter `{unknown}` is not known"))),
+        unknown => Err(unknown_word(unknown)),
+    }
+}
+
+/// The word is not repeated: it may be the rest of a password in which a space, `&` or `?` was not escaped.
+fn unknown_word(word: &str) -> StoreError {
+    match nearest(word, KNOWN.iter().copied()) {
+        Some(near) => bad(format!("a parameter is not known; `{near}` is")),
+        None => {
+            bad("a parameter is not known; in a password `@`, `/`, `?`, `&`, `%` and spaces must be escaped")
+        }
     }
 }
 
@@ -101,6 +113,10 @@ fn url(rest: &str) -> Result<Settings, StoreError> {
     let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
     let (user, hosts) = match authority.rsplit_once('@') {
         Some((user, hosts)) => (Some(user), hosts),
+        // The `/` of a password that was not escaped: what follows would be shown as the database.
+        None if database.contains('@') => {
+            return Err(bad("an `@` stands behind the host; in a password `/`, `?` and `@` must be escaped"));
+        }
         None => (None, authority),
     };
     if let Some(user) = user {
@@ -239,7 +255,12 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_without_the_text() {
         let cases = [
-            ("postgres://u:sekret@h/d?colour=red", "the parameter `colour` is not known"),
+            ("postgres://u:sekret@h/d?colour=red", "a parameter is not known"),
+            ("postgres://u:sekret@h/d?sslmod=disable", "a parameter is not known; `sslmode` is"),
+            ("password=my sekret host=h", "a parameter is not known; in a password"),
+            ("postgres://h/d?password=a&sekret", "a parameter is not known"),
+            ("postgres://u:12?sekret@h/d", "a parameter is not known"),
+            ("postgres://u:12/sekret@h/d", "an `@` stands behind the host"),
             ("postgres://u:sekret@h/d?sslcrl=a", "the parameter `sslcrl` is not supported"),
             ("postgres://u:sekret@h:port/d", "expected postgres://"),
             ("postgres://u:sekret@[::1/d", "expected postgres://"),

@@ -151,7 +151,7 @@ impl DeadLetters {
         rows.push(measurement, definition_id, tls_id);
         let differing = differing(&self.connection, &self.begin, &rows, self.target.place()).await?;
         if let Some(conflict) = differing.get(&0).and_then(|twin| Twins::default().meet(measured, twin)) {
-            return Ok(Replayed::Kept(conflict.message));
+            return Ok(Replayed::Kept(conflict.rejected.message));
         }
         self.remove(&DeadLetterFilter { ids: vec![letter], ..DeadLetterFilter::default() }).await?;
         Ok(Replayed::Known)

@@ -247,7 +247,7 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(filled(text, &world), expected, "{text}");
         }
-        assert!(filled("service=b servicefile=/bad", &world).contains("`colour` is not known"));
+        assert!(filled("service=b servicefile=/bad", &world).contains("a parameter is not known"));
         assert!(filled("service=none", &world).contains("is in none of `/home/me/.pg_service.conf`"));
         let bare = Paper { variables: BTreeMap::from([("USER", "me")]), files: BTreeMap::new() };
         assert_eq!(filled("host=h", &bare), "host=h user=me");

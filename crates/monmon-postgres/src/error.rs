@@ -2,7 +2,9 @@
 
 use tokio_postgres::error::{DbError, SqlState};
 
+use monmon_model::BadRow;
 use monmon_stage::StageError;
+use uuid::Uuid;
 
 /// Why the store could not be used. No variant holds a password.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +27,9 @@ pub enum StoreError {
     /// The server refused a value. Only one row is at fault.
     #[error("the store refused a row: {0}")]
     Row(String),
+    /// A value that no measurement has, which a newer version may know.
+    #[error("row {id} of the store cannot be read: {bad}")]
+    Unreadable { id: Uuid, bad: BadRow },
     /// No check of the name that was asked for.
     #[error("{place} knows no check `{name}`")]
     NoCheck { place: String, name: String },
@@ -49,6 +54,9 @@ impl StoreError {
             StoreError::Tls(_) => Some(
                 "name the authority that signed the server's certificate: `tls ca=\"ca.pem\"`, or sslrootcert in the URL",
             ),
+            StoreError::Unreadable { .. } => {
+                Some("a newer monmon may have stored it: read the store with that one")
+            }
             StoreError::NoCheck { .. } => Some("`monmon status` lists them as pipeline/source/name"),
             StoreError::Credentials { .. } => Some("check user, password, database and certificate"),
             StoreError::Rights(_) => Some(

@@ -16,8 +16,12 @@ pub(crate) fn column<'a, T: FromSql<'a>>(row: &'a Row, name: &str) -> Result<T, 
     row.try_get(name).map_err(|error| StoreError::Schema(chain(&error)))
 }
 
-fn broken(bad: BadRow) -> StoreError {
-    StoreError::Schema(format!("a row holds what no measurement has: {bad}"))
+/// The id is that of the measurement where the row has none of its own.
+fn unreadable(row: &Row, bad: BadRow) -> StoreError {
+    match column(row, "id").or_else(|_| column(row, "measurement_id")) {
+        Ok(id) => StoreError::Unreadable { id, bad },
+        Err(error) => error,
+    }
 }
 
 /// A row of the columns of a measurement, with what it refers to.
@@ -55,7 +59,7 @@ pub(crate) fn measurement(
         redirects: column(row, "redirects_text")?,
         details: column(row, "details_text")?,
     };
-    stored.restore(check, prober, tls, matches).map_err(broken)
+    stored.restore(check, prober, tls, matches).map_err(|bad| unreadable(row, bad))
 }
 
 pub(crate) fn matched(row: &Row) -> Result<Match, StoreError> {
@@ -69,13 +73,13 @@ pub(crate) fn matched(row: &Row) -> Result<Match, StoreError> {
         values: column(row, "values_text")?,
         metrics: column(row, "metrics_text")?,
     };
-    stored.restore().map_err(broken)
+    stored.restore().map_err(|bad| unreadable(row, bad))
 }
 
 pub(crate) fn check(row: &Row) -> Result<Check, StoreError> {
     let labels: String = column(row, "labels_text")?;
-    let labels =
-        serde_json::from_str(&labels).map_err(|error| broken(BadRow::new("labels", error.to_string())))?;
+    let labels = serde_json::from_str(&labels)
+        .map_err(|error| unreadable(row, BadRow::new("labels", error.to_string())))?;
     let count = |name: &str| column::<i64>(row, name).map(i64::unsigned_abs);
     Ok(Check {
         id: column(row, "check_id")?,
@@ -112,7 +116,7 @@ pub(crate) fn tls(row: &Row) -> Result<Tls, StoreError> {
         sha256: column(row, "certificate_sha256")?,
         chain: column(row, "chain_text")?,
     };
-    stored.restore().map_err(broken)
+    stored.restore().map_err(|bad| unreadable(row, bad))
 }
 
 pub(crate) fn receipt(row: &Row, prober: Arc<Prober>) -> Result<Receipt, StoreError> {
@@ -137,7 +141,7 @@ pub(crate) fn receipt(row: &Row, prober: Arc<Prober>) -> Result<Receipt, StoreEr
 pub(crate) fn dead_letter(row: &Row) -> Result<Rejected, StoreError> {
     let word: String = column(row, "reason")?;
     let reason = RejectedReason::from_word(&word)
-        .ok_or_else(|| broken(BadRow::new("reason", format!("`{word}` is no reason"))))?;
+        .ok_or_else(|| unreadable(row, BadRow::new("reason", format!("`{word}` is no reason"))))?;
     Ok(Rejected {
         id: column(row, "id")?,
         reason,

@@ -1,7 +1,7 @@
 //! Measurements, matches, records of batches and dead letters as columns: one array for each, as `unnest` takes them.
 
 use jiff::Timestamp;
-use monmon_model::{Incident, Match, Measurement, Receipt, Rejected, match_id};
+use monmon_model::{Event, Incident, Match, Measurement, Receipt, Rejected, match_id};
 use monmon_stage::Slice;
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
@@ -404,14 +404,28 @@ pub(crate) fn misfit(measurement: &Measurement) -> Option<String> {
     }
     let check = &measurement.check;
     let counts = [measurement.seq, check.interval_us, check.timeout_us, measurement.body_bytes.unwrap_or(0)];
-    let counts = counts.into_iter().chain(measurement.body_wire_bytes);
-    if let Some(count) = counts.into_iter().find(|count| i64::try_from(*count).is_err()) {
-        return Some(format!("the number {count} is larger than {}", i64::MAX));
+    if let Some(refusal) = too_large(counts.into_iter().chain(measurement.body_wire_bytes)) {
+        return Some(refusal);
     }
     if let Some(status) = measurement.status.filter(|status| i16::try_from(*status).is_err()) {
         return Some(format!("the status {status} is larger than {}", i16::MAX));
     }
     None
+}
+
+/// The same of an event.
+pub(crate) fn misfit_event(event: &Event) -> Option<String> {
+    match event {
+        Event::Receipt(receipt) => too_large([receipt.first_seq, receipt.last_seq, receipt.failed]),
+        Event::Incident(incident) => i32::try_from(incident.revision)
+            .is_err()
+            .then(|| format!("the revision {} is larger than {}", incident.revision, i32::MAX)),
+    }
+}
+
+fn too_large(counts: impl IntoIterator<Item = u64>) -> Option<String> {
+    let largest = counts.into_iter().find(|count| i64::try_from(*count).is_err())?;
+    Some(format!("the number {largest} is larger than {}", i64::MAX))
 }
 
 fn micros(value: u64) -> i32 {

@@ -17,7 +17,7 @@ use crate::error::StoreError;
 use crate::migrate::{check_schema, migrate};
 use crate::partitions::Days;
 use crate::reference::{Needed, Remembered};
-use crate::rows::{IncidentRows, misfit};
+use crate::rows::{IncidentRows, misfit, misfit_event};
 use crate::sink::Settings;
 use crate::target::Target;
 use crate::twins::{TwinRows, differing};
@@ -145,7 +145,7 @@ impl Writer {
         batch.sort_by_key(|envelope| match &envelope.item {
             Item::Measurement(measured) => measured.measurement.id,
             Item::Event(reported) => reported.event.id(),
-            Item::Rejected(rejected) => rejected.id,
+            Item::Rejected(refused) => refused.rejected.id,
         });
         // Halves of halves: a bad row costs about two writes for each doubling of the batch, and the good ones none.
         let mut open = vec![batch];
@@ -208,7 +208,7 @@ impl Writer {
             place += 1;
             match letter {
                 Some(letter) => {
-                    envelope.item = Item::Rejected(Box::new(letter));
+                    envelope.item = Item::Rejected(letter);
                     letters.push(envelope);
                 }
                 None => stored.push(envelope),
@@ -296,7 +296,7 @@ impl Writer {
                         Event::Incident(_) => {}
                     }
                 }
-                Item::Rejected(rejected) => rows.dead_letters.push(rejected),
+                Item::Rejected(refused) => rows.dead_letters.push(&refused.rejected),
             }
         }
         for slice in &slices.list {
@@ -358,14 +358,23 @@ impl Writer {
         let now = self.shared.context.clock.now();
         let window = self.shared.settings.window;
         for envelope in batch {
-            let Item::Measurement(measured) = &envelope.item else { continue };
-            let measurement = &*measured.measurement;
-            let refusal = window
-                .refuse(measurement.scheduled_at, now)
-                .map(|message| (RejectedReason::TimeOutOfWindow, message))
-                .or_else(|| misfit(measurement).map(|message| (RejectedReason::StoreRefused, message)));
-            if let Some((reason, message)) = refusal {
-                envelope.item = Item::Rejected(Box::new(measured.reject(reason, message)));
+            let letter = match &envelope.item {
+                Item::Measurement(measured) => {
+                    let measurement = &*measured.measurement;
+                    window
+                        .refuse(measurement.scheduled_at, now)
+                        .map(|message| (RejectedReason::TimeOutOfWindow, message))
+                        .or_else(|| {
+                            misfit(measurement).map(|message| (RejectedReason::StoreRefused, message))
+                        })
+                        .map(|(reason, message)| measured.reject(reason, message))
+                }
+                Item::Event(reported) => misfit_event(&reported.event)
+                    .map(|message| reported.reject(RejectedReason::StoreRefused, message)),
+                Item::Rejected(_) => None,
+            };
+            if let Some(letter) = letter {
+                envelope.item = Item::Rejected(letter);
             }
         }
     }
@@ -397,8 +406,8 @@ fn bury(batch: &mut Batch, refusal: &StoreError) -> Result<(), StageError> {
                 return Err(StageError::permanent(format!("a dead letter was refused: {refusal}")));
             }
         };
-        tracing::debug!(id = %letter.id, %refusal, "an item goes to the dead letters");
-        envelope.item = Item::Rejected(Box::new(letter));
+        tracing::debug!(id = %letter.rejected.id, %refusal, "an item goes to the dead letters");
+        envelope.item = Item::Rejected(letter);
     }
     Ok(())
 }

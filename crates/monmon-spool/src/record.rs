@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use monmon_model::wire::{self, Message};
 use monmon_model::{Event, Origin, Rejected};
-use monmon_stage::{Feed, Item, Measured, Place, Reported};
+use monmon_stage::{Feed, Item, Measured, Place, Refused, Reported};
 
 /// What the body of a row is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,9 +58,9 @@ impl Record {
                 wire::encode_event(&reported.event, &mut body);
                 (Kind::Message, reported.event.at(), reported.place.as_ref())
             }
-            Item::Rejected(rejected) => {
+            Item::Rejected(Refused { rejected, place }) => {
                 wire::encode_rejected(rejected, &mut body);
-                (Kind::Rejected, rejected.at, None)
+                (Kind::Rejected, rejected.at, place.as_ref())
             }
         };
         let origin = place
@@ -117,7 +117,7 @@ impl Owner {
                     name: String::new(),
                 },
             },
-            Item::Rejected(rejected) => Owner {
+            Item::Rejected(Refused { rejected, .. }) => Owner {
                 pipeline: rejected.origin.pipeline.clone(),
                 source: rejected.origin.source.clone(),
                 name: String::new(),
@@ -136,18 +136,20 @@ pub(crate) struct Reader {
 impl Reader {
     /// The item of a row whose checksum is right. What this monmon cannot read travels on as rejected, so that it is kept.
     pub(crate) fn item(&mut self, record: &Record) -> Item {
+        let place = record.origin.as_deref().and_then(|text| self.place(text));
+        let refused = |rejected, place| Item::Rejected(Refused { rejected: Box::new(rejected), place });
         let read = match record.kind {
-            Kind::Message => self.decoder.decode_message(&record.body).map(|message| {
-                let place = record.origin.as_deref().and_then(|text| self.place(text));
-                match message {
-                    Message::Measurement(measurement) => {
-                        Item::Measurement(Measured { measurement: Box::new(measurement), page: None, place })
-                    }
-                    Message::Event(event) => Item::Event(Reported { event: Box::new(event), place }),
+            Kind::Message => self.decoder.decode_message(&record.body).map(|message| match message {
+                Message::Measurement(measurement) => {
+                    let place = place.clone();
+                    Item::Measurement(Measured { measurement: Box::new(measurement), page: None, place })
+                }
+                Message::Event(event) => {
+                    Item::Event(Reported { event: Box::new(event), place: place.clone() })
                 }
             }),
             Kind::Rejected => {
-                wire::decode_rejected(&record.body).map(|rejected| Item::Rejected(Box::new(rejected)))
+                wire::decode_rejected(&record.body).map(|rejected| refused(rejected, place.clone()))
             }
         };
         read.unwrap_or_else(|error| {
@@ -162,7 +164,7 @@ impl Reader {
             let at = Timestamp::from_microsecond(record.at).unwrap_or(Timestamp::UNIX_EPOCH);
             let origin = origin.unwrap_or_else(nowhere);
             let body = record.body.clone();
-            Item::Rejected(Box::new(Rejected::new(error.reason, error.message, origin, at, None, body)))
+            refused(Rejected::new(error.reason, error.message, origin, at, None, body), place)
         })
     }
 
@@ -228,7 +230,9 @@ mod tests {
         });
         let reported = Item::Event(Reported { event: Box::new(incident), place: Some(place.clone()) });
         let mut reader = Reader::default();
-        for item in [measured(None), measured(Some(place)), reported, Item::Rejected(Box::new(rejected))] {
+        let refused = |place| Item::Rejected(Refused { rejected: Box::new(rejected.clone()), place });
+        let letters = [refused(None), refused(Some(place.clone()))];
+        for item in [measured(None), measured(Some(place)), reported].into_iter().chain(letters) {
             let record = Record::encode(9, &item);
             let back = reader.item(&record);
             assert_eq!(format!("{back:?}"), format!("{item:?}"));
@@ -241,7 +245,7 @@ mod tests {
     fn what_cannot_be_read_is_kept_as_rejected() {
         let record =
             Record { position: 1, kind: Kind::Message, at: 0, body: b"hello".to_vec(), origin: None };
-        let Item::Rejected(rejected) = Reader::default().item(&record) else {
+        let Item::Rejected(Refused { rejected, .. }) = Reader::default().item(&record) else {
             panic!("it is no measurement")
         };
         assert_eq!(

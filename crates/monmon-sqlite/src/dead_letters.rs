@@ -89,7 +89,7 @@ impl DeadLetters {
             false => {
                 let twin = differing(&transaction, measurement, &references)?;
                 match Twins::default().meet(measured, &twin) {
-                    Some(conflict) => return Ok(Replayed::Kept(conflict.message)),
+                    Some(conflict) => return Ok(Replayed::Kept(conflict.rejected.message)),
                     None => Replayed::Known,
                 }
             }

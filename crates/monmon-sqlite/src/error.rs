@@ -44,6 +44,8 @@ pub enum StoreErrorKind {
         found: i64,
         known: i64,
     },
+    /// A row holds what no measurement has.
+    Unreadable,
     /// No check of the name that was asked for.
     NoCheck,
     /// The tables do not take this row.
@@ -67,6 +69,9 @@ impl StoreError {
             rusqlite::Error::SqliteFailure(failure, _) => sort_code(failure.code),
             rusqlite::Error::SqlInputError { .. } => StoreErrorKind::Schema,
             rusqlite::Error::ToSqlConversionFailure(_) => StoreErrorKind::Row,
+            rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::InvalidColumnType(..) => {
+                StoreErrorKind::Unreadable
+            }
             _ => StoreErrorKind::Other,
         };
         StoreError { cause: Some(Box::new(cause)), ..StoreError::new(kind, path) }
@@ -104,6 +109,9 @@ impl StoreError {
                  `monmon db migrate --store sqlite:PATH`",
             ),
             StoreErrorKind::Schema => Some("run `monmon db migrate --store sqlite:PATH`"),
+            StoreErrorKind::Unreadable => {
+                Some("a newer monmon may have stored it: read the store with that one")
+            }
             StoreErrorKind::NoCheck => Some("`monmon status` lists them as pipeline/source/name"),
             StoreErrorKind::NewerSchema { .. } => Some("use the newer monmon for this file"),
             _ => None,
@@ -153,6 +161,7 @@ impl fmt::Display for StoreError {
                 f,
                 "`{path}` was made by a newer monmon: its tables are of version {found}, this one knows {known}"
             ),
+            StoreErrorKind::Unreadable => write!(f, "a row of `{path}` cannot be read"),
             StoreErrorKind::NoCheck => {
                 write!(f, "`{path}` knows no check `{}`", self.name.as_deref().unwrap_or_default())
             }

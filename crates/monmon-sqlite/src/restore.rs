@@ -66,7 +66,7 @@ impl Known {
         if let Some(tls) = self.tls.get(id) {
             return Ok(tls.clone());
         }
-        let tls = connection.prepare_cached(TLS)?.query_row([id_text(id)], tls)?;
+        let tls = connection.prepare_cached(TLS)?.query_row([id_text(id)], |row| tls(id, row))?;
         self.tls.insert(id, tls.clone());
         Ok(tls)
     }
@@ -116,8 +116,9 @@ pub(crate) fn measurement(
         redirects: row.get("redirects")?,
         details: row.get("details")?,
     };
-    let matches = matches(connection, stored.id)?;
-    stored.restore(check, prober, tls, matches).map_err(broken)
+    let id = stored.id;
+    let matches = matches(connection, id)?;
+    stored.restore(check, prober, tls, matches).map_err(|bad| unreadable(id, bad))
 }
 
 fn matches(connection: &Connection, measurement: Uuid) -> rusqlite::Result<Vec<Match>> {
@@ -133,7 +134,7 @@ fn matches(connection: &Connection, measurement: Uuid) -> rusqlite::Result<Vec<M
             values: row.get("values")?,
             metrics: row.get("metrics")?,
         };
-        stored.restore().map_err(broken)
+        stored.restore().map_err(|bad| unreadable(measurement, bad))
     })?;
     rows.collect()
 }
@@ -156,7 +157,7 @@ fn check(row: &Row<'_>) -> rusqlite::Result<Check> {
     })
 }
 
-fn tls(row: &Row<'_>) -> rusqlite::Result<Tls> {
+fn tls(id: Uuid, row: &Row<'_>) -> rusqlite::Result<Tls> {
     let stored = TlsRow {
         version: row.get("version")?,
         cipher: row.get("cipher")?,
@@ -168,7 +169,7 @@ fn tls(row: &Row<'_>) -> rusqlite::Result<Tls> {
         sha256: row.get("certificate_sha256")?,
         chain: row.get("chain")?,
     };
-    stored.restore().map_err(broken)
+    stored.restore().map_err(|bad| unreadable(id, bad))
 }
 
 pub(crate) fn receipt(
@@ -195,12 +196,13 @@ pub(crate) fn receipt(
 }
 
 pub(crate) fn dead_letter(row: &Row<'_>) -> rusqlite::Result<Rejected> {
+    let id: Uuid = parsed(row, "id")?;
     let reason: String = row.get("reason")?;
     let at: Timestamp = parsed(row, "occurred_at")?;
     Ok(Rejected {
-        id: parsed(row, "id")?,
+        id,
         reason: RejectedReason::from_word(&reason)
-            .ok_or_else(|| broken(BadRow::new("reason", format!("`{reason}` is no reason"))))?,
+            .ok_or_else(|| unreadable(id, BadRow::new("reason", format!("`{reason}` is no reason"))))?,
         message: row.get("message")?,
         origin: Origin {
             pipeline: row.get("pipeline")?,
@@ -225,8 +227,9 @@ where
     }
 }
 
-fn broken(bad: BadRow) -> rusqlite::Error {
-    conversion(bad)
+/// Which row, and which column of it.
+fn unreadable(id: Uuid, bad: BadRow) -> rusqlite::Error {
+    conversion(BadRow::new(bad.column, format!("{} in row {id}", bad.message)))
 }
 
 fn conversion(error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {

@@ -122,7 +122,7 @@ fn transact(
     items.sort_by_key(|(item, _)| match item {
         Item::Measurement(measured) => measured.measurement.scheduled_at,
         Item::Event(reported) => reported.event.at(),
-        Item::Rejected(rejected) => rejected.at,
+        Item::Rejected(refused) => refused.rejected.at,
     });
     // The lock is taken at the start: one taken later could be refused without any waiting.
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -140,8 +140,8 @@ fn transact(
                 }
                 continue;
             }
-            Item::Rejected(rejected) => {
-                put_dead_letter(&transaction, rejected)?;
+            Item::Rejected(refused) => {
+                put_dead_letter(&transaction, &refused.rejected)?;
                 Fate::Rejected
             }
             Item::Measurement(measured) => put(&transaction, remembered, measured, care, &mut tally.twins)?,
@@ -178,7 +178,7 @@ fn put(
 ) -> rusqlite::Result<Fate> {
     let measurement = &*measured.measurement;
     if let Some(why) = misfit(measurement) {
-        put_dead_letter(connection, &measured.reject(RejectedReason::StoreRefused, why))?;
+        put_dead_letter(connection, &measured.reject(RejectedReason::StoreRefused, why).rejected)?;
         return Ok(Fate::Rejected);
     }
     if care == Care::EachApart {
@@ -193,14 +193,15 @@ fn put(
         Ok(Some(twin)) => match twins.meet(measured, &twin) {
             None => Fate::Duplicate,
             Some(letter) => {
-                put_dead_letter(connection, &letter)?;
+                put_dead_letter(connection, &letter.rejected)?;
                 Fate::Rejected
             }
         },
         Err(error) if care == Care::EachApart && is_refusal(&error) => {
             connection.execute_batch("ROLLBACK TO item")?;
             *remembered = Remembered::default();
-            put_dead_letter(connection, &measured.reject(RejectedReason::StoreRefused, error.to_string()))?;
+            let letter = measured.reject(RejectedReason::StoreRefused, error.to_string());
+            put_dead_letter(connection, &letter.rejected)?;
             Fate::Rejected
         }
         Err(error) => return Err(error),

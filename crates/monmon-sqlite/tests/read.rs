@@ -42,7 +42,7 @@ async fn filled(measurements: &[Measurement]) -> Rig {
     let rig = Rig::new();
     let stored = measurements.iter().zip(1..).map(|(one, token)| rig.envelope(token, one.clone()));
     let mut batch: Vec<Envelope> = stored.collect();
-    batch.push(Envelope::rejected(letter(), rig.book.ack(0)));
+    batch.push(Envelope::rejected(letter(), None, rig.book.ack(0)));
     rig.store(vec![batch]).await.ended.expect("stored");
     rig
 }
@@ -97,4 +97,34 @@ async fn a_check_that_is_not_there_is_told() {
     let only = Selection { checks: vec!["dogs".to_owned()], ..Selection::default() };
     let error = Reader::open(rig.path(), &only).err().expect("no such check");
     assert!(error.to_string().ends_with("knows no check `dogs`"), "{error}");
+}
+
+#[tokio::test]
+async fn a_row_that_nobody_knows_is_named_with_its_column() {
+    let rig = filled(&[measurement("docs", 1)]).await;
+    let id = measurement("docs", 1).id;
+    for (change, parts) in [
+        ("UPDATE monmon_measurement SET outcome = 'sideways'", vec!["outcome", "sideways"]),
+        (
+            "UPDATE monmon_measurement SET outcome = 'up'; UPDATE monmon_dead_letter SET reason = 'odd'",
+            vec!["reason", "odd"],
+        ),
+    ] {
+        let written = rusqlite::Connection::open(rig.path()).expect("opened");
+        written.execute_batch(&format!("PRAGMA ignore_check_constraints = 1; {change}")).expect("changed");
+        let mut reader = Reader::open(rig.path(), &Selection::default()).expect("the file can be read");
+        let error = loop {
+            match reader.next().await {
+                Ok(page) => assert!(!page.is_empty(), "it was read"),
+                Err(error) => break error,
+            }
+        };
+        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        let id = if parts[0] == "outcome" { id } else { letter().id };
+        for part in parts.into_iter().chain([id.to_string().as_str()]) {
+            assert!(cause.contains(part), "{cause}");
+        }
+        assert!(!error.is_transient());
+        assert!(error.help_text().is_some_and(|help| !help.contains("migrate")), "{error:?}");
+    }
 }

@@ -282,8 +282,8 @@ async fn what_was_rejected_is_kept_whole() {
         Rejected::new(RejectedReason::NotJson, "no", origin.clone(), at, key, b"\xff\0{".to_vec())
     };
     let batch = vec![
-        Envelope::rejected(rejected(), rig.book.ack(1)),
-        Envelope::rejected(rejected(), rig.book.ack(2)),
+        Envelope::rejected(rejected(), None, rig.book.ack(1)),
+        Envelope::rejected(rejected(), None, rig.book.ack(2)),
         rig.envelope(3, measurement("docs", 1)),
     ];
     let ran = rig.store(vec![batch]).await;

@@ -186,7 +186,7 @@ mod tests {
         };
         let reason = RejectedReason::NotJson;
         let rejected = Rejected::new(reason, "no", origin, Timestamp::UNIX_EPOCH, None, vec![0; bytes]);
-        Envelope::rejected(rejected, Ack::ignored())
+        Envelope::rejected(rejected, None, Ack::ignored())
     }
 
     /// How many of these items go into an edge that nobody empties.

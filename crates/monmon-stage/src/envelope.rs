@@ -23,7 +23,7 @@ pub enum Item {
     /// What a prober or a detector tells beside measurements; transforms let it pass.
     Event(Reported),
     /// What could not be read or stored: it travels on to the sinks, which keep it apart.
-    Rejected(Box<Rejected>),
+    Rejected(Refused),
 }
 
 /// A measurement, with the page it was made from as long as a later stage wants it.
@@ -40,6 +40,15 @@ pub struct Measured {
 pub struct Reported {
     pub event: Box<Event>,
     /// Where it was read; none when it was made in this process.
+    pub place: Option<Place>,
+}
+
+/// A dead letter.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    pub rejected: Box<Rejected>,
+    /// Where it was read; none when it was made in this process, or comes from a store. Not its origin, which a letter
+    /// keeps wherever it is moved to.
     pub place: Option<Place>,
 }
 
@@ -85,17 +94,19 @@ impl Place {
 
 impl Measured {
     /// This measurement as a dead letter, from where it was read or, if it was made here, from its source.
-    pub fn reject(&self, reason: RejectedReason, message: impl Into<String>) -> Rejected {
+    pub fn reject(&self, reason: RejectedReason, message: impl Into<String>) -> Refused {
         let origin = self.place.as_ref().map(Place::origin);
-        Rejected::of_measurement(&self.measurement, origin, reason, message)
+        let rejected = Rejected::of_measurement(&self.measurement, origin, reason, message);
+        Refused { rejected: Box::new(rejected), place: self.place.clone() }
     }
 }
 
 impl Reported {
     /// This event as a dead letter, from where it was read or, if it was made here, from its stage.
-    pub fn reject(&self, reason: RejectedReason, message: impl Into<String>) -> Rejected {
+    pub fn reject(&self, reason: RejectedReason, message: impl Into<String>) -> Refused {
         let origin = self.place.as_ref().map(Place::origin);
-        Rejected::of_event(&self.event, origin, reason, message)
+        let rejected = Rejected::of_event(&self.event, origin, reason, message);
+        Refused { rejected: Box::new(rejected), place: self.place.clone() }
     }
 }
 
@@ -115,8 +126,8 @@ impl Envelope {
         Envelope { item: Item::Event(Reported { event: Box::new(event), place }), ack }
     }
 
-    pub fn rejected(rejected: Rejected, ack: Ack) -> Envelope {
-        Envelope { item: Item::Rejected(Box::new(rejected)), ack }
+    pub fn rejected(rejected: Rejected, place: Option<Place>, ack: Ack) -> Envelope {
+        Envelope { item: Item::Rejected(Refused { rejected: Box::new(rejected), place }), ack }
     }
 
     /// A copy for another branch of the graph, with a share of the ack.
@@ -143,7 +154,7 @@ impl Item {
         match self {
             Item::Measurement(measured) => measurement_weight(&measured.measurement),
             Item::Event(_) => EVENT_BYTES,
-            Item::Rejected(rejected) => FIXED_BYTES + rejected.bytes.len(),
+            Item::Rejected(refused) => FIXED_BYTES + refused.rejected.bytes.len(),
         }
     }
 

@@ -97,7 +97,7 @@ mod tests {
         };
         let reason = RejectedReason::NotJson;
         let rejected = Rejected::new(reason, "no", origin, Timestamp::UNIX_EPOCH, None, vec![0; bytes]);
-        Envelope::rejected(rejected, Ack::ignored())
+        Envelope::rejected(rejected, None, Ack::ignored())
     }
 
     async fn sizes(batches: &[usize], item_bytes: usize, items_max: usize) -> Vec<usize> {

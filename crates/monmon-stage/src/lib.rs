@@ -29,7 +29,7 @@ pub use context::{Clock, Mode, ProberIdentity, StageContext, SystemClock, System
 pub use counters::{Counts, Listed, StageCounters};
 pub use edge::{EDGE_PLACES, EdgeGauge, Inlet, Outlet, Tap, inlet};
 pub use emitter::{Closed, Emitter};
-pub use envelope::{Batch, Envelope, Feed, Item, Measured, Place, Reported};
+pub use envelope::{Batch, Envelope, Feed, Item, Measured, Place, Refused, Reported};
 pub use error::StageError;
 pub use gather::Gather;
 pub use kind::{

@@ -204,7 +204,7 @@ impl<R: StoreReader> Replay<R> {
         let ack = || Ack::new(tracker.clone(), 0);
         let measurements = page.measurements.into_iter().map(|one| Envelope::measurement(one, None, ack()));
         let events = page.events.into_iter().map(|one| Envelope::event(one, None, ack()));
-        let rejected = page.rejected.into_iter().map(|one| Envelope::rejected(one, ack()));
+        let rejected = page.rejected.into_iter().map(|one| Envelope::rejected(one, None, ack()));
         measurements.chain(events).chain(rejected).collect()
     }
 

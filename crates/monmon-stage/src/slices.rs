@@ -103,11 +103,8 @@ fn origin(item: &Item) -> Option<Read<'_>> {
     let place = match item {
         Item::Measurement(measured) => measured.place.as_ref()?,
         Item::Event(reported) => reported.place.as_ref()?,
-        Item::Rejected(rejected) => {
-            let origin = &rejected.origin;
-            let topic = origin.topic.as_deref()?;
-            return Some((origin.partition?, topic, &origin.source, &origin.pipeline, origin.offset?));
-        }
+        // Its origin says where it was first met, which may be another store's log.
+        Item::Rejected(refused) => refused.place.as_ref()?,
     };
     let feed = &place.feed;
     Some((place.partition, &feed.topic, &feed.source, &feed.pipeline, place.offset))
@@ -115,37 +112,41 @@ fn origin(item: &Item) -> Option<Read<'_>> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use jiff::Timestamp;
-    use monmon_model::{Origin, Rejected, RejectedReason};
+    use monmon_model::{Rejected, RejectedReason};
 
     use super::*;
-    use crate::Ack;
+    use crate::{Ack, Feed, Place};
 
-    fn envelope(topic: &str, partition: Option<i32>, offset: i64) -> Envelope {
-        let origin = Origin {
-            pipeline: "consumer".to_owned(),
-            source: "events".to_owned(),
-            topic: partition.map(|_| topic.to_owned()),
-            partition,
-            offset: partition.map(|_| offset),
-        };
-        let bytes = offset.to_string().into_bytes();
-        let rejected = Rejected::new(RejectedReason::NotJson, "", origin, Timestamp::UNIX_EPOCH, None, bytes);
-        Envelope::rejected(rejected, Ack::ignored())
+    fn place(topic: &str, partition: i32, offset: i64) -> Place {
+        let feed = Feed { pipeline: "consumer".into(), source: "events".into(), topic: topic.to_owned() };
+        Place { feed: Arc::new(feed), partition, offset }
+    }
+
+    fn letter(place: &Place) -> Rejected {
+        let bytes = place.offset.to_string().into_bytes();
+        Rejected::new(RejectedReason::NotJson, "", place.origin(), Timestamp::UNIX_EPOCH, None, bytes)
+    }
+
+    fn envelope(topic: &str, partition: i32, offset: i64) -> Envelope {
+        let place = place(topic, partition, offset);
+        Envelope::rejected(letter(&place), Some(place), Ack::ignored())
     }
 
     #[test]
     fn a_slice_tells_its_offsets_and_no_others() {
         let batch = [
-            envelope("a", Some(0), 7),
-            envelope("a", Some(1), 3),
-            envelope("a", Some(0), 5),
-            envelope("", None, 0),
-            envelope("a", Some(0), 6),
-            envelope("b", Some(0), 6),
-            envelope("a", Some(1), 9),
-            envelope("a", Some(1), 4),
-            envelope("a", Some(1), 4),
+            envelope("a", 0, 7),
+            envelope("a", 1, 3),
+            envelope("a", 0, 5),
+            Envelope::rejected(letter(&place("a", 0, 8)), None, Ack::ignored()),
+            envelope("a", 0, 6),
+            envelope("b", 0, 6),
+            envelope("a", 1, 9),
+            envelope("a", 1, 4),
+            envelope("a", 1, 4),
         ];
         let slices = Slices::of(&batch);
         assert_eq!(
@@ -165,8 +166,16 @@ mod tests {
     }
 
     #[test]
+    fn a_dead_letter_of_another_store_is_no_part_of_a_log_that_was_read_here() {
+        let moved = [100, 5_000, 90_000].map(|offset| letter(&place("a", 0, offset)));
+        let batch = moved.map(|letter| Envelope::rejected(letter, None, Ack::ignored()));
+        let slices = Slices::of(&batch);
+        assert_eq!((slices.list, slices.places), (Vec::new(), vec![None, None, None]));
+    }
+
+    #[test]
     fn the_ends_of_all_offsets_are_no_run() {
-        let batch = [envelope("a", Some(0), i64::MAX), envelope("a", Some(0), i64::MIN)];
+        let batch = [envelope("a", 0, i64::MAX), envelope("a", 0, i64::MIN)];
         let slices = Slices::of(&batch);
         assert_eq!(slices.list[0].runs(), Some(vec![(i64::MIN, i64::MIN), (i64::MAX, i64::MAX)]));
     }

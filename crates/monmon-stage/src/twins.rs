@@ -3,12 +3,12 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use monmon_model::{Rejected, RejectedReason, Twin};
+use monmon_model::{RejectedReason, Twin};
 use tokio::time::Instant;
 use tracing::warn;
 use uuid::Uuid;
 
-use crate::Measured;
+use crate::{Measured, Refused};
 
 /// What a store has under the id of a measurement that came in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ struct Conflict {
 
 impl Twins {
     /// Holds a measurement against the stored one; gives the dead letter that it becomes, if it does.
-    pub fn meet(&mut self, measured: &Measured, stored: &StoredTwin) -> Option<Rejected> {
+    pub fn meet(&mut self, measured: &Measured, stored: &StoredTwin) -> Option<Refused> {
         let measurement = &*measured.measurement;
         let check = &measurement.check;
         let differing: Vec<&str> = stored.differing.split_whitespace().collect();

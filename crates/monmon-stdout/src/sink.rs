@@ -58,7 +58,7 @@ fn write_batch(
             Item::Event(reported) => wire::encode_event(&reported.event, lines),
             Item::Rejected(one) => {
                 rejected += 1;
-                wire::encode_rejected(one, lines);
+                wire::encode_rejected(&one.rejected, lines);
             }
         }
         lines.push(b'\n');
@@ -170,7 +170,7 @@ mod tests {
         let (outlet, input) = inlet(4, false);
         let emitter = Emitter::new(vec![outlet]);
         let first = Envelope::measurement(measurement(), None, Ack::new(book.clone(), 1));
-        let second = Envelope::rejected(rejected(), Ack::new(book.clone(), 2));
+        let second = Envelope::rejected(rejected(), None, Ack::new(book.clone(), 2));
         emitter.emit(vec![first, second]).await.unwrap();
         drop(emitter);
         let ended = Box::new(StdoutSink::new(pipe, Arc::default())).run(input).await;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use hmac::{Hmac, KeyInit, Mac};
-use http::HeaderMap;
 use http::header::{CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER};
+use http::{HeaderMap, StatusCode};
 use monmon_syntax::Secret;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -19,6 +19,11 @@ const ANSWER_BYTES_MAX: usize = 4 << 10;
 /// What the log shows of it.
 const ANSWER_CHARS_MAX: usize = 300;
 
+/// The answers that say that the very thing that was sent is at fault. All others (a token that expired, a URL that is no
+/// longer there, a server in trouble) may pass once somebody mends them, and what was to be told is told then.
+const GIVEN_UP: [StatusCode; 3] =
+    [StatusCode::BAD_REQUEST, StatusCode::PAYLOAD_TOO_LARGE, StatusCode::UNPROCESSABLE_ENTITY];
+
 /// What became of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
@@ -28,7 +33,7 @@ pub(crate) enum Answer {
         why: String,
         after: Option<Duration>,
     },
-    /// It would be refused again.
+    /// What was sent is at fault, and would be refused again.
     Refused(String),
 }
 
@@ -108,7 +113,8 @@ async fn judge(mut reply: reqwest::Response) -> Answer {
         let to =
             reply.headers().get(LOCATION).and_then(|to| to.to_str().ok()).and_then(|to| Url::parse(to).ok());
         let to = to.map_or_else(|| "elsewhere".to_owned(), |to| to.origin().ascii_serialization());
-        return Answer::Refused(format!("status {status} leads to {to}, and redirects are not followed"));
+        let why = format!("status {status} leads to {to}, and redirects are not followed");
+        return Answer::Later { why, after };
     }
     let mut said = Vec::new();
     while let Ok(Some(chunk)) = reply.chunk().await {
@@ -123,11 +129,10 @@ async fn judge(mut reply: reqwest::Response) -> Answer {
         .take(ANSWER_CHARS_MAX)
         .collect();
     let why = format!("status {status} {}", said.trim()).trim_end().to_owned();
-    // Timeout, too early, too many requests.
-    if status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429) {
-        return Answer::Later { why, after };
+    match GIVEN_UP.contains(&status) {
+        true => Answer::Refused(why),
+        false => Answer::Later { why, after },
     }
-    Answer::Refused(why)
 }
 
 /// Seconds; a date is left to the ordinary waits, since it would ask for the server's clock.

@@ -106,6 +106,15 @@ impl WebhookSink {
     }
 }
 
+impl Sender {
+    fn say_back(&self) {
+        if self.troubled.swap(false, Ordering::Relaxed) {
+            self.context.counters.state().over(REFUSING);
+            info!(stage = %self.context.stage, place = self.client.place(), "the webhook takes what it is sent again");
+        }
+    }
+}
+
 /// The same for every try, replay and restart.
 fn idempotency_key(incident: &Incident) -> String {
     format!("{}-{}", incident.id, incident.state().as_str())
@@ -196,15 +205,14 @@ async fn send(sender: Arc<Sender>, job: Job) -> Uuid {
         let now = context.clock.now().as_second();
         match client.post(&job.body, &job.idempotency_key, job.event, now).await {
             Answer::Taken => {
-                if sender.troubled.swap(false, Ordering::Relaxed) {
-                    context.counters.state().over(REFUSING);
-                    info!(%stage, place = client.place(), "the webhook takes what it is sent again");
-                }
+                sender.say_back();
                 break;
             }
             Answer::Refused(why) => {
-                error!(%stage, place = client.place(), key = job.idempotency_key, why, "the webhook refused what it was sent; it is not sent again");
+                error!(%stage, place = client.place(), key = job.idempotency_key, why, "the webhook finds fault with what it was sent, which is given up");
                 context.counters.add_rejected(1);
+                // It reads what it is sent.
+                sender.say_back();
                 break;
             }
             Answer::Later { why, after } => {

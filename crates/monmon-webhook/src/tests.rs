@@ -116,16 +116,56 @@ async fn what_is_not_taken_is_sent_again_in_its_turn() {
 }
 
 #[tokio::test]
-async fn what_is_refused_is_counted_and_not_sent_again_nor_elsewhere() {
-    let receiver = Receiver::start().unwrap();
+async fn what_is_at_fault_itself_is_given_up_and_counted() {
+    for status in [400, 413, 422] {
+        let receiver = Receiver::start().unwrap();
+        receiver.reply([Reply::status(status), Reply::status(200)]);
+        let text = format!(r#"webhook "alerts" from="x" url="{}""#, receiver.url("/"));
+        let context = stage_context("alerts");
+        let book = run(&text, vec![incident(), closed()], &context).await;
+        assert_eq!(book.delivered(), [0, 1, 2]);
+        let id = incident().id;
+        let told = [(status, format!("{id}-open")), (200, format!("{id}-closed"))];
+        assert_eq!(keys(&receiver.posted()), told);
+        let counts = context.counters.counts();
+        assert_eq!((counts.rejected, counts.retries), (1, 0));
+    }
+}
+
+#[tokio::test]
+async fn what_somebody_can_mend_is_waited_for_and_sent_nowhere_else() {
     let other = Receiver::start().unwrap();
-    receiver.reply([Reply::status(400), Reply::status(307).header("location", &other.url("/secret"))]);
+    let away = other.url("/secret");
+    for status in [301, 307, 401, 402, 403, 404, 405, 407, 409, 410, 415] {
+        let receiver = Receiver::start().unwrap();
+        receiver.reply([Reply::status(status).header("location", &away), Reply::status(200)]);
+        let text = format!(r#"webhook "alerts" from="x" url="{}""#, receiver.url("/"));
+        let context = stage_context("alerts");
+        // A run that is ending waits for no long: the test need not either.
+        context.stop.cancel();
+        let book = run(&text, vec![incident()], &context).await;
+        assert_eq!(book.delivered(), [0, 1]);
+        let key = format!("{}-open", incident().id);
+        assert_eq!(keys(&receiver.posted()), [(status, key.clone()), (200, key)]);
+        let counts = context.counters.counts();
+        assert_eq!((counts.rejected, counts.retries), (0, 1), "{status}");
+    }
+    assert_eq!(other.posted().len(), 0);
+}
+
+#[tokio::test]
+async fn a_token_that_expired_is_what_health_is_about_and_nothing_is_delivered() {
+    let receiver = Receiver::start().unwrap();
+    receiver.reply((0..50).map(|_| Reply::status(401)));
     let text = format!(r#"webhook "alerts" from="x" url="{}""#, receiver.url("/"));
     let context = stage_context("alerts");
-    let book = run(&text, vec![incident(), closed()], &context).await;
-    assert_eq!(book.delivered(), [0, 1, 2]);
-    assert_eq!((receiver.posted().len(), other.posted().len()), (2, 0));
-    assert_eq!(context.counters.counts().rejected, 2);
+    let events = vec![incident()];
+    let broken_off = tokio::time::timeout(Duration::from_millis(500), run(&text, events, &context)).await;
+    assert!(broken_off.is_err());
+    let waits = context.counters.state().waiting();
+    assert_eq!(waits, [("webhook_refusing", "the webhook takes nothing now")]);
+    // The measurement alone, which is not sent.
+    assert_eq!(context.counters.counts().delivered, 1);
 }
 
 #[tokio::test]

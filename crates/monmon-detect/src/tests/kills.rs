@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use monmon_model::{Incident, Measurement};
+use monmon_model::{Incident, Measurement, Outcome};
 use monmon_stage::{Ack, Envelope, Transform};
 use monmon_testkit::stages::AckBook;
 use proptest::prelude::*;
@@ -122,6 +122,23 @@ fn log() -> impl Strategy<Value = Vec<Measurement>> {
     })
 }
 
+/// Without bad slots that come behind newer ones of their check. Good slots of a check that nothing is wrong with are not
+/// in the file, so that after a kill such a slot may be the newest that is known.
+fn without_late_bad_ones(log: Vec<Measurement>) -> Vec<Measurement> {
+    let mut newest = BTreeMap::new();
+    let mut kept: Vec<Measurement> = Vec::new();
+    for one in log {
+        let newest = newest.entry(one.check.id).or_insert(one.scheduled_at);
+        let is_late = one.scheduled_at < *newest;
+        let is_known = kept.iter().any(|known| known.id == one.id);
+        if one.outcome != Outcome::Down || !is_late || is_known {
+            *newest = one.scheduled_at.max(*newest);
+            kept.push(one);
+        }
+    }
+    kept
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
@@ -129,7 +146,7 @@ proptest! {
     #[test]
     fn kills_and_replays_change_nothing(
         policy in policy(),
-        log in log(),
+        log in log().prop_map(without_late_bad_ones),
         fates in prop::collection::vec((1usize..8, fate()), 0..60),
     ) {
         let calm = consumed(&policy, &log, &[]);

@@ -177,7 +177,7 @@ impl Source for Mixed {
         let page = Page::new(Default::default(), Bytes::from_static(b"page"), false, PageHold::default());
         let batch = vec![
             Envelope::measurement(measurement("paged", 1), Some(page), self.0.ack(1)),
-            Envelope::rejected(rejected(), self.0.ack(2)),
+            Envelope::rejected(rejected(), None, self.0.ack(2)),
         ];
         out.emit(batch).await.expect("someone listens");
         Ok(())
@@ -259,7 +259,7 @@ async fn what_was_rejected_passes_through() {
         let found: Vec<&Rejected> = items
             .iter()
             .filter_map(|item| match item {
-                Item::Rejected(rejected) => Some(&**rejected),
+                Item::Rejected(refused) => Some(&*refused.rejected),
                 Item::Measurement(_) | Item::Event(_) => None,
             })
             .collect();

@@ -273,7 +273,7 @@ impl Producer {
             self.receipts.settle(settled);
         }
         // Room first, as for measurements; what finds none is given a second later.
-        while self.has_room()
+        while self.has_place()
             && let Some(receipt) = self.receipts.give(self.heard_seq, self.context.clock.now())
         {
             let envelope = Envelope::event(receipt, None, self.book.ack_unnumbered());
@@ -387,8 +387,17 @@ impl Producer {
 
     /// Whether one more check may be under way: its measurement must find a place in the hand-over when it lands.
     fn has_room(&self) -> bool {
-        let begun = self.under_way.len() + self.waiting;
-        begun < self.bounds.concurrency && self.handover.capacity() > begun
+        self.begun() < self.bounds.concurrency && self.has_place()
+    }
+
+    /// Whether one more item finds a place in the hand-over that no check claims which is under way. How many of those
+    /// there may be is another matter: a receipt needs none.
+    fn has_place(&self) -> bool {
+        self.handover.capacity() > self.begun()
+    }
+
+    fn begun(&self) -> usize {
+        self.under_way.len() + self.waiting
     }
 
     fn owe(&mut self, check: u32, first: i64, count: u64, kind: FailureKind) {
@@ -710,3 +719,6 @@ impl Producer {
 fn is_good(outcome: Outcome) -> bool {
     matches!(outcome, Outcome::Up | Outcome::Degraded)
 }
+
+#[cfg(test)]
+mod tests;

@@ -176,6 +176,8 @@ impl Model {
                 );
             }
         }
+        let windows: usize = self.ledger.partitions.values().map(|held| held.window.len()).sum();
+        prop_assert_eq!(self.ledger.remembered(), windows);
         prop_assert_eq!(self.ledger.in_flight(), self.open.len());
         prop_assert_eq!(self.ledger.in_flight_bytes(), self.open.len());
         Ok(())
@@ -243,6 +245,20 @@ fn a_log_that_went_back_is_told_once() {
     token(&mut ledger, 4);
     assert_eq!(ledger.take_went_back(), [(0, WentBack { expected: 20, came: 3 })]);
     assert_eq!(ledger.take_went_back(), []);
+}
+
+#[test]
+fn what_is_delivered_behind_one_that_is_stuck_is_counted_until_that_one_is_delivered() {
+    let mut ledger = Ledger::default();
+    ledger.assign(0, None);
+    let stuck = token(&mut ledger, 0);
+    for offset in 1..100 {
+        let behind = token(&mut ledger, offset);
+        ledger.settle(behind, true);
+    }
+    assert_eq!((ledger.in_flight(), ledger.remembered()), (1, 100));
+    ledger.settle(stuck, true);
+    assert_eq!((ledger.in_flight(), ledger.remembered()), (0, 0));
 }
 
 #[test]

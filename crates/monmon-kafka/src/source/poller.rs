@@ -46,6 +46,10 @@ const TICK: Duration = Duration::from_secs(1);
 /// How long a question to the broker may take.
 const ASK_WAIT: Duration = Duration::from_secs(2);
 
+/// How many messages are remembered for each that may be under way, while one before them waits. What is delivered behind
+/// one that is stuck takes a few bytes each, which must not grow for as long as a sink is away.
+const REMEMBERED_FOR_EACH: usize = 16;
+
 /// What a message takes in memory beside its bytes.
 const MESSAGE_OVERHEAD_BYTES: usize = 512;
 
@@ -235,7 +239,8 @@ impl Poller {
             Ok(wire::Message::Event(event)) => Envelope::event(event, Some(place), ack),
             Err(error) => {
                 shared.counters.add_rejected(1);
-                Envelope::rejected(self.reject(message, payload, &place, error), ack)
+                let rejected = self.reject(message, payload, &place, error);
+                Envelope::rejected(rejected, Some(place), ack)
             }
         });
     }
@@ -258,9 +263,14 @@ impl Poller {
         self.full_since.is_some_and(|since| since.elapsed() >= PAUSE_AFTER)
     }
 
+    fn remembered_max(&self) -> usize {
+        self.shared.max_in_flight.saturating_mul(REMEMBERED_FOR_EACH)
+    }
+
     fn has_no_room(&self) -> bool {
         let book = self.shared.book();
         book.ledger.in_flight() >= self.shared.max_in_flight
+            || book.ledger.remembered() >= self.remembered_max()
             || book.ledger.in_flight_bytes() >= self.shared.max_in_flight_bytes
     }
 
@@ -268,6 +278,7 @@ impl Poller {
     fn has_much_room(&self) -> bool {
         let book = self.shared.book();
         book.ledger.in_flight() <= self.shared.max_in_flight / 2
+            && book.ledger.remembered() <= self.remembered_max() / 2
             && book.ledger.in_flight_bytes() <= self.shared.max_in_flight_bytes / 2
     }
 

@@ -127,7 +127,7 @@ fn rejected(bytes: &[u8]) -> monmon_stage::Item {
     let at = measurement(0).scheduled_at;
     let rejected =
         Rejected::new(RejectedReason::NotJson, "not JSON", origin, at, Some(b"key".to_vec()), bytes.to_vec());
-    Envelope::rejected(rejected, Ack::ignored()).item
+    Envelope::rejected(rejected, None, Ack::ignored()).item
 }
 
 #[tokio::test(flavor = "multi_thread")]

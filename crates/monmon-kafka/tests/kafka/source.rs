@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use monmon_model::RejectedReason;
-use monmon_stage::{Envelope, Item};
+use monmon_stage::{Envelope, Item, Place, Refused};
 use uuid::Uuid;
 
 use crate::harness::{
@@ -169,7 +169,8 @@ async fn poison_flows_on_with_its_place() {
     let mut source = RunningSource::start(&options(&topic, &group)).await;
     let all = source.take(7).await;
     for (offset, (envelope, (value, reason))) in all.iter().zip(&poison).enumerate() {
-        let Item::Rejected(rejected) = &envelope.item else { panic!("{envelope:?}") };
+        let Item::Rejected(Refused { rejected, place }) = &envelope.item else { panic!("{envelope:?}") };
+        assert_eq!(place.as_ref().map(Place::origin).as_ref(), Some(&rejected.origin));
         assert_eq!((&rejected.bytes, rejected.reason), (value, *reason));
         assert_eq!(rejected.key.as_deref(), Some(b"key".as_slice()));
         assert_eq!(rejected.origin.offset, Some(offset as i64));

@@ -1,7 +1,7 @@
 //! The records of batches: they tile the log, whatever becomes of its messages.
 
-use monmon_model::{Measurement, Origin, Rejected, RejectedReason};
-use monmon_stage::Envelope;
+use monmon_model::{Measurement, Rejected, RejectedReason};
+use monmon_stage::{Envelope, Place};
 
 use crate::support::{Running, Store, a_match, check, measurement, noon, series};
 
@@ -24,16 +24,10 @@ async fn sums(store: &Store) -> [i64; 4] {
 }
 
 fn not_json(running: &mut Running, partition: i32, offset: i64) -> Envelope {
-    let origin = Origin {
-        pipeline: "consumer".to_owned(),
-        source: "events".to_owned(),
-        topic: Some("measurements".to_owned()),
-        partition: Some(partition),
-        offset: Some(offset),
-    };
-    let rejected =
-        Rejected::new(RejectedReason::NotJson, "no JSON", origin, noon(), None, offset.to_string().into());
-    Envelope::rejected(rejected, running.ack())
+    let place = Place { feed: running.feed.clone(), partition, offset };
+    let bytes = offset.to_string().into();
+    let rejected = Rejected::new(RejectedReason::NotJson, "no JSON", place.origin(), noon(), None, bytes);
+    Envelope::rejected(rejected, Some(place), running.ack())
 }
 
 #[tokio::test]

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use monmon_model::{Event, Incident, IncidentState, incident_id};
-use monmon_postgres::IncidentReader;
-use monmon_stage::Envelope;
+use monmon_model::{Event, Incident, IncidentState, Receipt, Selection, incident_id};
+use monmon_postgres::{IncidentReader, Reader};
+use monmon_stage::{Envelope, StoreReader};
+use uuid::Uuid;
 
-use crate::support::{Running, Store, check, measurement, noon, store};
+use crate::support::{Running, Store, check, measurement, noon, prober, store};
 
 /// An incident as it was told of for the nth time.
 fn told(name: &str, revision: u32, closed: bool) -> Incident {
@@ -30,7 +31,7 @@ fn told(name: &str, revision: u32, closed: bool) -> Incident {
     }
 }
 
-fn check_id_of(name: &str) -> uuid::Uuid {
+fn check_id_of(name: &str) -> Uuid {
     check(name, 60_000_000).id
 }
 
@@ -70,5 +71,56 @@ async fn the_last_word_stays_whatever_comes_when() {
     let newest = reader.newest("consumer", "outages", &ids).await.expect("a store");
     assert_eq!(newest.iter().map(|one| one.check_id).collect::<Vec<_>>(), [check_id_of("b")]);
     assert_eq!(reader.newest("consumer", "others", &ids).await.expect("a store"), []);
+    place.gone().await;
+}
+
+#[tokio::test]
+async fn an_event_that_the_store_does_not_take_is_a_dead_letter_and_the_others_are_stored() {
+    let place = Store::migrated().await;
+    let mut running = Running::new(&format!("url \"{}\"", place.url)).await;
+    let counters = running.counters.clone();
+    let good = told("good", 1, false);
+    let too_often = Incident { revision: u32::MAX, ..told("too often", 1, false) };
+    let nul = Incident { reason: "a \0 in the words".to_owned(), ..told("nul", 1, false) };
+    let receipt = Receipt {
+        id: Uuid::from_u128(7),
+        prober: prober(),
+        pipeline: "producer".to_owned(),
+        source: "sites".to_owned(),
+        at: noon(),
+        began_at: noon(),
+        slots_from: noon(),
+        slots_until: noon(),
+        first_seq: 1,
+        last_seq: u64::MAX,
+        ids_xor: Uuid::nil(),
+        failed: 0,
+        last: false,
+    };
+    let events = [good, too_often, nul].map(Event::Incident).into_iter().chain([Event::Receipt(receipt)]);
+    let envelopes: Vec<Envelope> = events.map(|event| Envelope::event(event, None, running.ack())).collect();
+    running.emit(envelopes).await;
+    let (result, delivered, failed) = running.end().await;
+    result.expect("the sink ends well");
+    assert_eq!((delivered, failed), (4, 0));
+    assert_eq!((counters.counts().delivered, counters.counts().rejected), (4, 3));
+    assert_eq!(place.count("monmon_incident").await, 1);
+    assert_eq!(place.count("monmon_receipt").await, 0);
+    assert_eq!(place.count("monmon_dead_letter WHERE reason = 'store_refused'").await, 3);
+
+    // A reason that a later version may know is named with its row.
+    let sql = "UPDATE monmon_dead_letter SET reason = 'odd' RETURNING id";
+    let ids = place.client.query(sql, &[]).await.expect("changed");
+    let mut reader = Reader::open(place.target(), &Selection::default()).await.expect("a store");
+    let error = loop {
+        match reader.next().await {
+            Ok(page) => assert!(!page.is_empty(), "it was read"),
+            Err(error) => break error,
+        }
+    };
+    let said = error.to_string();
+    assert!(said.contains("reason: `odd`") && !error.is_transient(), "{said}");
+    assert!(ids.iter().any(|row| said.contains(&row.get::<_, Uuid>(0).to_string())), "{said}");
+    assert!(error.help_text().is_some_and(|help| !help.contains("migrate")), "{error:?}");
     place.gone().await;
 }

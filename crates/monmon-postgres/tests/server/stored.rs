@@ -201,7 +201,7 @@ async fn rejected_messages_are_kept_with_their_origin() {
     let message = "a \0 in the words";
     let rejected = Rejected::new(RejectedReason::NotUtf8, message, origin, at, Some(vec![0]), bytes.clone());
     let ack = running.ack();
-    running.emit(vec![Envelope::rejected(rejected, ack)]).await;
+    running.emit(vec![Envelope::rejected(rejected, None, ack)]).await;
     let (result, delivered, _) = running.end().await;
     result.expect("stored");
     assert_eq!(delivered, 1);

@@ -246,7 +246,7 @@ pub(crate) struct Running {
     emitter: Option<Emitter>,
     book: Arc<Book>,
     tokens: u64,
-    feed: Arc<Feed>,
+    pub(crate) feed: Arc<Feed>,
     task: JoinHandle<Result<(), StageError>>,
 }
 

@@ -101,7 +101,7 @@ pub(crate) fn number(item: &Item) -> u64 {
     match item {
         Item::Measurement(measured) => measured.measurement.seq,
         Item::Event(_) => panic!("no test here gives events"),
-        Item::Rejected(rejected) => rejected.message.parse().expect("a test's message is its number"),
+        Item::Rejected(refused) => refused.rejected.message.parse().expect("a test's message is its number"),
     }
 }
 
@@ -210,7 +210,7 @@ impl Rig {
         };
         let (reason, at) = (RejectedReason::NotJson, Timestamp::UNIX_EPOCH);
         let rejected = Rejected::new(reason, number.to_string(), origin, at, None, vec![0xff; bytes]);
-        Envelope::rejected(rejected, self.book.ack(number))
+        Envelope::rejected(rejected, None, self.book.ack(number))
     }
 
     pub(crate) fn batch(&self, seqs: impl IntoIterator<Item = u64>) -> Batch {
