@@ -58,7 +58,7 @@ fn apply(spec: &dyn StageSpec, page: &[u8], truncated: bool) -> Measurement {
     transform.apply(&mut batch);
     match batch.remove(0).item {
         Item::Measurement(measured) => *measured.measurement,
-        Item::Rejected(_) => panic!("a measurement stays one"),
+        Item::Event(_) | Item::Rejected(_) => panic!("a measurement stays one"),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a spool costs: CPU of a measurement that goes straight through, with and without one; how fast it takes what the
 //! sink does not, how fast it gives it back, and how many bytes a measurement has on the disk.
 //!
-//!     cargo run -p monmon-spool --example rate -- FOLDER [COUNT]
+//!     cargo run -p monmon-spool --example spool_rate -- FOLDER [COUNT]
 #![expect(clippy::print_stdout, reason = "a program that prints figures")]
 
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! Rows out of a file that SQLite can no longer make sense of. Every leaf of a table is a page by itself, and every row of
 //! ours has a checksum: what is found by looking at each page, and has the right one, is a row, whatever has become of the
-//! pages that lead to it. (The format is that of https://sqlite.org/fileformat2.html.)
+//! pages that lead to it. (The format is that of <https://sqlite.org/fileformat2.html>.)
 //!
 //! A page that was given up keeps its rows until it is used again, so rows may come up that were delivered before. They
 //! are stored once all the same: ids are made, not drawn.
