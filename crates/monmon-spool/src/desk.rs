@@ -332,7 +332,9 @@ impl Desk {
         }
         self.settle();
         if done.dropped > 0 {
-            self.ready.retain(|(position, _)| *position > done.dropped_upto);
+            // What the sink had, and gave back, was not to be dropped.
+            let kept = |position: i64| position <= work.handed_over || position > done.dropped_upto;
+            self.ready.retain(|(position, _)| kept(*position));
         }
         // Nothing was rewound meanwhile.
         if asked == Some(self.cursor) {

@@ -222,8 +222,10 @@ impl SpoolSink {
         }
         let mut batch = Batch::new();
         let in_time = now.checked_sub(self.settings.after).unwrap_or(now);
+        // What the sink has failed comes first, though nobody knows yet why it did.
+        let orderly = self.refusals.is_empty() && self.hold.until.is_none();
         while let Some(envelope) = self.incoming.pop_front() {
-            if !self.desk.is_direct(in_time) || !self.inner.is_open() {
+            if !orderly || !self.desk.is_direct(in_time) || !self.inner.is_open() {
                 self.desk.spool(envelope);
                 continue;
             }
@@ -242,7 +244,11 @@ impl SpoolSink {
             self.hold.until = None;
         }
         self.replay_at = None;
-        if self.hold.until.is_none() && self.inner.is_open() && self.desk.has_ready() {
+        if self.refusals.is_empty()
+            && self.hold.until.is_none()
+            && self.inner.is_open()
+            && self.desk.has_ready()
+        {
             self.replay(now).await;
         }
     }
