@@ -7,6 +7,7 @@
 mod arrivals;
 mod bare;
 mod checks;
+mod mirror;
 mod phases;
 mod process;
 mod report;

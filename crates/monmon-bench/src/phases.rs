@@ -1,13 +1,12 @@
 //! A second opinion on phases: curl and monmon ask a server that delays each of them by a known time, in turn.
 //!
 //! Name and connection are the system's to delay. So the whole is done in a network and a mount namespace of its own, where
-//! `/etc/resolv.conf` names a slow name server on port 53, for curl and for monmon alike; and the site's queue of connections
-//! is full when a client comes and is emptied meanwhile, so that the kernel connects by sending its SYN once more, a second
-//! after the first (RFC 6298).
+//! `/etc/resolv.conf` names a slow name server on port 53, for curl and for monmon alike, and the site is reached through a
+//! device that holds back the first packet of a connection.
 
 use std::{
     fs, io,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     time::Duration,
@@ -18,25 +17,21 @@ use comfy_table::{CellAlignment, Table, presets};
 use monmon_testkit::{DnsAnswer, DnsServer, Tls, Validity};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpSocket, TcpStream},
+    net::{TcpListener, TcpStream},
     time::{sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 
+use crate::mirror;
+
 /// The name of the site. Nobody else has one under it (RFC 6761).
 const NAME: &str = "slow.test";
 const DNS_DELAY: Duration = Duration::from_millis(120);
-/// How long the kernel waits for an answer to its SYN.
-const CONNECT_DELAY: Duration = Duration::from_secs(1);
+const CONNECT_DELAY: Duration = Duration::from_millis(90);
 const TLS_DELAY: Duration = Duration::from_millis(40);
 const WAIT_DELAY: Duration = Duration::from_millis(70);
 const BODY_DELAY: Duration = Duration::from_millis(55);
 const PHASES: [&str; 6] = ["dns", "connect", "tls", "wait", "transfer", "total"];
-/// Within the first, a client has sent its first SYN and not yet its second.
-const QUEUE_FULL_FOR: Duration = Duration::from_millis(700);
-/// Connections that fill a queue of none: the kernel takes one more than that, the others make sure.
-const FILLERS: usize = 4;
-const FILL_WAIT: Duration = Duration::from_millis(50);
 /// How long a client may take to come.
 const COME_MAX: Duration = Duration::from_secs(10);
 
@@ -69,8 +64,8 @@ pub(crate) fn run(options: &Options) -> io::Result<String> {
     match output.status.success() {
         true => Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned()),
         false => Err(io::Error::other(
-            "no namespaces of its own, which need root (`unshare --net --mount`); `--plain` delays TLS, first byte and \
-             body only",
+            "no namespaces of its own, which need root (`unshare --net --mount`) and `/dev/net/tun`; `--plain` delays \
+             TLS, first byte and body only",
         )),
     }
 }
@@ -82,8 +77,11 @@ fn compare(options: &Options) -> io::Result<String> {
     let names = [NAME.to_owned(), "127.0.0.1".to_owned()];
     let acceptor = TlsAcceptor::from(tls.server(&names, Validity::Always)?.server_config()?);
     let _dns = if options.inside { Some(slow_names(folder.path())?) } else { None };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let site = Site { acceptor, is_queue_full: options.inside };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let site = Site { acceptor, address: if options.inside { mirror::NEAR } else { Ipv4Addr::LOCALHOST } };
+    if options.inside {
+        runtime.block_on(async { mirror::start(CONNECT_DELAY) })?;
+    }
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..options.rounds {
         let host = if options.inside { NAME } else { "127.0.0.1" };
@@ -107,46 +105,25 @@ fn slow_names(folder: &Path) -> io::Result<DnsServer> {
         return Err(io::Error::other("`ip link set lo up` or `mount --bind` failed"));
     }
     let server = DnsServer::start_slow(SocketAddr::from(([127, 0, 0, 1], 53)), DNS_DELAY)?;
-    server.set(NAME, DnsAnswer::Addresses(vec![[127, 0, 0, 1].into()]));
+    server.set(NAME, DnsAnswer::Addresses(vec![mirror::FAR.into()]));
     Ok(server)
 }
 
 struct Site {
     acceptor: TlsAcceptor,
-    is_queue_full: bool,
+    address: Ipv4Addr,
 }
 
 impl Site {
     /// Has a client ask, on a port of its own, and answers it.
     async fn ask(&self, client: impl FnOnce(u16) -> Command) -> io::Result<Output> {
-        let socket = TcpSocket::new_v4()?;
-        socket.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
-        let listener = socket.listen(if self.is_queue_full { 0 } else { 16 })?;
-        let at = listener.local_addr()?;
-        let fillers = if self.is_queue_full { fill(at).await } else { Vec::new() };
-        let mut command = client(at.port());
+        let listener = TcpListener::bind((self.address, 0)).await?;
+        let mut command = client(listener.local_addr()?.port());
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        if self.is_queue_full {
-            sleep(QUEUE_FULL_FOR).await;
-            for _ in &fillers {
-                drop(listener.accept().await?);
-            }
-        }
         let (stream, _) = timeout(COME_MAX, listener.accept()).await??;
         answer(stream, &self.acceptor).await?;
         child.wait_with_output()
     }
-}
-
-/// The connections that found room in the queue; nobody else finds any.
-async fn fill(at: SocketAddr) -> Vec<TcpStream> {
-    let mut fillers = Vec::new();
-    for _ in 0..FILLERS {
-        if let Ok(Ok(stream)) = timeout(FILL_WAIT, TcpStream::connect(at)).await {
-            fillers.push(stream);
-        }
-    }
-    fillers
 }
 
 async fn answer(stream: TcpStream, acceptor: &TlsAcceptor) -> io::Result<()> {
