@@ -382,8 +382,7 @@ impl StageSpec for DetectSpec {
         Box::pin(async move {
             let recall = match &self.store {
                 Some(store) => {
-                    let url = store.resolve(&*context.world)?;
-                    let target = Target::parse(url.expose(), None, context.world.clone())?;
+                    let target = Target::of_url(store, &context.world)?;
                     Some(Recall::new(target, context.clone()))
                 }
                 None => None,

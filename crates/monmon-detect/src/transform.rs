@@ -91,8 +91,8 @@ impl Detector {
     }
 
     /// Brings to mind what is known elsewhere of the checks of a batch that this process does not know, or has not heard of
-    /// for a while.
-    fn remember(&mut self, batch: &Batch) {
+    /// for a while. Not so where the run ends before that can be asked.
+    fn remember(&mut self, batch: &Batch) -> bool {
         let mut asked = BTreeSet::new();
         for envelope in batch {
             let Item::Measurement(measured) = &envelope.item else { continue };
@@ -118,16 +118,11 @@ impl Detector {
             }
         }
         asked.iter().for_each(|check| self.read(*check));
-        let (Some(recall), false) = (&mut self.recall, asked.is_empty()) else { return };
+        let (Some(recall), false) = (&mut self.recall, asked.is_empty()) else { return true };
         let checks: Vec<Uuid> = asked.into_iter().collect();
         let Some(found) = recall.newest(&self.name, &checks) else {
-            // The run ends; whoever reads these checks next decides.
-            for check in checks {
-                if let Some(watched) = self.watches.get_mut(&check) {
-                    watched.selected = false;
-                }
-            }
-            return;
+            self.watches.retain(|check, _| checks.binary_search(check).is_err());
+            return false;
         };
         for stored in found {
             let check = batch.iter().find_map(|envelope| match &envelope.item {
@@ -141,6 +136,7 @@ impl Detector {
                 watched.watch.adopt(stored.of(check));
             }
         }
+        true
     }
 
     fn begin(&mut self, check: &Check) -> Watched {
@@ -186,7 +182,8 @@ impl Detector {
         if hand_on(watched, &self.ledger, ack, tell) {
             self.urgent = true;
         }
-        let taken = watched.watch.take(measurement, &self.policy, &self.name, ground);
+        let now = self.context.clock.now().as_microsecond();
+        let taken = watched.watch.take(measurement, &self.policy, &self.name, ground, now);
         match taken {
             Taken::Counted => {
                 if watched.kept || watched.watch.is_at_stake() {
@@ -267,7 +264,12 @@ impl Detector {
 impl Transform for Detector {
     fn apply(&mut self, batch: &mut Batch) {
         self.settle();
-        self.remember(batch);
+        if !self.remember(batch) {
+            // What was read from a log is read again, and whoever does so decides. What was made here has only this way.
+            batch.retain(
+                |envelope| !matches!(&envelope.item, Item::Measurement(measured) if measured.place.is_some()),
+            );
+        }
         let mut events: Vec<(usize, Envelope)> = Vec::new();
         for (place, envelope) in batch.iter().enumerate() {
             if let Item::Measurement(measured) = &envelope.item {

@@ -12,8 +12,13 @@ use crate::window::{Mark, Placed, Slot, Verdict, Window};
 
 /// Changes that are remembered of a check, at most.
 pub(crate) const CHANGES_MAX: usize = 64;
-/// What is still to be told of a check, at most: an opening and a closing, twice over.
+/// What is still to be told of a check before the older words of an incident give way to its newest.
 const UNTOLD_MAX: usize = 4;
+/// Incidents of a check of which something is still to be told, at most.
+const UNTOLD_INCIDENTS_MAX: usize = 64;
+/// A slot that is so far ahead of the detector's own clock is of a clock that is wrong, in microseconds. What people set by
+/// hand or by NTP differs by less.
+const AHEAD_US: i64 = 5 * 60 * 1_000_000;
 
 /// Who decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +89,7 @@ impl Watch {
         policy: &Policy,
         detector: &DetectorName,
         ground: Ground,
+        now: i64,
     ) -> Taken {
         let slot = Slot {
             at: measurement.scheduled_at.as_microsecond(),
@@ -91,6 +97,11 @@ impl Watch {
             mark: policy.mark(measurement),
         };
         let Some(heard) = self.heard(measurement, slot.at, policy) else { return Taken::Crowded };
+        let ahead = now.saturating_add(AHEAD_US);
+        if slot.at <= ahead && heard.window.newest().is_some_and(|newest| newest > ahead) {
+            self.set_right(measurement.prober.id, slot.at, ahead);
+        }
+        let Some(heard) = self.probers.get_mut(&measurement.prober.id) else { return Taken::Crowded };
         match heard.window.place(slot, policy) {
             Placed::New => {}
             Placed::Known => return Taken::Known,
@@ -98,9 +109,21 @@ impl Watch {
         }
         let prober = measurement.prober.id;
         self.newest = self.newest.max(slot.at);
-        self.decide(measurement, prober, policy);
-        self.conclude(measurement, slot, policy, detector, ground);
+        self.decide(measurement, prober, policy, now);
+        self.conclude(measurement, slot, policy, detector, ground, now);
         Taken::Counted
+    }
+
+    /// A prober's clock was ahead and has been set right: what it has seen in times to come would decide until they come.
+    fn set_right(&mut self, prober: Uuid, at: i64, ahead: i64) {
+        if let Some(heard) = self.probers.get_mut(&prober) {
+            heard.window.forget_after(ahead, at);
+        }
+        self.newest = self.probers.values().filter_map(|heard| heard.window.newest()).max().unwrap_or(at);
+        self.changes.retain(|change| *change <= ahead);
+        if self.over > ahead {
+            self.over = at.saturating_sub(1);
+        }
     }
 
     /// The prober's entry; where there is no room, in place of one that has been silent for too long.
@@ -120,15 +143,14 @@ impl Watch {
     }
 
     /// Whether the check is down now, by all that is known.
-    fn decide(&mut self, measurement: &Measurement, prober: Uuid, policy: &Policy) {
+    fn decide(&mut self, measurement: &Measurement, prober: Uuid, policy: &Policy, now: i64) {
         let over = self.over;
         if let Some(Heard { window, .. }) = self.probers.get_mut(&prober) {
             let floor = floor(window, policy, measurement);
             window.judge(policy, floor, over);
         }
-        let (downs, ups) = (self.saying(Verdict::Down, measurement, policy).count(), {
-            self.saying(Verdict::Up, measurement, policy).count()
-        });
+        let saying = |verdict| self.saying(verdict, measurement, policy, now).count();
+        let (downs, ups) = (saying(Verdict::Down), saying(Verdict::Up));
         let change = match self.down {
             false => downs >= policy.quorum,
             // That nobody says anything any more is no recovery.
@@ -152,10 +174,12 @@ impl Watch {
         verdict: Verdict,
         measurement: &Measurement,
         policy: &Policy,
+        now: i64,
     ) -> impl Iterator<Item = &'a Heard> {
         // Two slots are as good as silence where slots are rare.
         let silent = policy.silent_us.max(interval_us(&measurement.check).saturating_mul(2));
-        let since = self.newest.saturating_sub(silent);
+        // One whose clock is ahead makes nobody else silent.
+        let since = self.newest.min(now).saturating_sub(silent);
         let fresh = move |heard: &&Heard| heard.window.newest_known().is_some_and(|slot| slot.at >= since);
         self.probers.values().filter(move |heard| heard.window.verdict == verdict).filter(fresh)
     }
@@ -168,11 +192,12 @@ impl Watch {
         policy: &Policy,
         detector: &DetectorName,
         ground: Ground,
+        now: i64,
     ) {
         let is_flapping = policy.flapping.is_some_and(|flapping| self.changes.len() >= flapping.changes);
         let Some(open) = self.incident.as_mut().filter(|incident| incident.closed_at.is_none()) else {
             if self.down {
-                self.open(measurement, policy, detector, ground, is_flapping);
+                self.open(measurement, policy, detector, ground, is_flapping, now);
             }
             return;
         };
@@ -220,9 +245,10 @@ impl Watch {
         detector: &DetectorName,
         ground: Ground,
         flapping: bool,
+        now: i64,
     ) {
         let over = self.over;
-        let saying: Vec<&Heard> = self.saying(Verdict::Down, measurement, policy).collect();
+        let saying: Vec<&Heard> = self.saying(Verdict::Down, measurement, policy, now).collect();
         let bad = saying.iter().flat_map(|Heard { window, .. }| {
             window.bad(policy, floor(window, policy, measurement), over).map(|slot| slot.at)
         });
@@ -263,8 +289,15 @@ impl Watch {
         let Some(incident) = &mut self.incident else { return };
         incident.revision += 1;
         if self.untold.len() >= UNTOLD_MAX {
-            // The last word says the most; the first one that an incident is there at all.
-            self.untold.remove(1);
+            // The last word on an incident says all that the earlier ones do; without it the incident would stay open.
+            let is_superseded = |at: usize| {
+                self.untold[at + 1..].iter().any(|later| later.incident.id == self.untold[at].incident.id)
+            };
+            let superseded = (0..self.untold.len()).find(|at| is_superseded(*at));
+            let full = (self.untold.len() >= UNTOLD_INCIDENTS_MAX).then_some(0);
+            if let Some(at) = superseded.or(full) {
+                self.untold.remove(at);
+            }
         }
         self.untold.push(Untold { incident: incident.clone(), sent: false });
     }

@@ -82,6 +82,14 @@ impl Window {
         Placed::New
     }
 
+    /// Lets go of what was seen after an instant; at `at` it begins anew.
+    pub(crate) fn forget_after(&mut self, last: i64, at: i64) {
+        self.slots.retain(|slot| slot.at <= last);
+        if self.over > last {
+            self.over = at.saturating_sub(1);
+        }
+    }
+
     /// Finds the verdict anew. `floor` is where the slots begin that are not too old to count, `over` the end of the check's
     /// last incident.
     pub(crate) fn judge(&mut self, policy: &Policy, floor: i64, over: i64) {

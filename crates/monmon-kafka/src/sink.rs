@@ -300,18 +300,27 @@ impl KafkaSink {
         self.send_dead_letter(&rejected, &payload, held.ack, false);
     }
 
-    /// A dead letter that is too large itself is sent with its beginning only: that it was, and why, is kept.
+    /// A dead letter that is too large itself is sent with the beginnings of what is long in it: that it was, and why, is
+    /// kept.
     fn cut_letter(&mut self, held: lane::Owned) {
         let mut letter: serde_json::Value = serde_json::from_slice(&held.payload).unwrap_or_default();
-        for (field, bytes) in [("text", CUT_BYTES), ("bytes_hex", 2 * CUT_BYTES)] {
+        for (field, bytes) in [("text", CUT_BYTES), ("bytes_hex", 2 * CUT_BYTES), ("key_hex", 2 * CUT_BYTES)]
+        {
             if let Some(serde_json::Value::String(text)) = letter.get_mut(field) {
                 let end = (0..=bytes.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
                 text.truncate(end.unwrap_or(0));
             }
         }
         letter["cut"] = serde_json::Value::Bool(true);
-        let held =
-            lane::Owned { payload: letter.to_string().into_bytes(), cut: true, alone: Alone::No, ..held };
+        let id =
+            letter["id"].as_str().filter(|_| held.key.len() > CUT_BYTES).map(|id| id.as_bytes().to_vec());
+        let held = lane::Owned {
+            key: id.unwrap_or(held.key),
+            payload: letter.to_string().into_bytes(),
+            cut: true,
+            alone: Alone::No,
+            ..held
+        };
         self.dead_letters.hold_and_probe(held);
     }
 

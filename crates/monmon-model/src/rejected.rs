@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::id::rejected_id;
-use crate::{Event, Measurement, wire};
+use crate::{Event, Measurement, bounds, wire};
 
 /// Why something was rejected: a closed list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -110,7 +110,7 @@ impl Rejected {
         bytes: Vec<u8>,
     ) -> Rejected {
         let id = rejected_id(&origin, reason, at, &bytes);
-        Rejected { id, reason, message: message.into(), origin, at, key, bytes }
+        Rejected { id, reason, message: bounds::message(message), origin, at, key, bytes }
     }
 
     /// A measurement that a store can't keep as such: kept in the wire format, under its check as it is in Kafka. Without

@@ -15,7 +15,7 @@ use crate::bounds::{
     LABEL_VALUE_CHARS_MAX, LABELS_MAX, MESSAGE_CHARS_MAX, METRIC_NAME_CHARS_MAX, METRIC_UNIT_CHARS_MAX,
     METRICS_MAX, NAME_CHARS_MAX, NOTES_MAX, STEPS_MAX, fits,
 };
-use crate::{Check, Details, Event, Incident, Measurement, Prober, Rejected, RejectedReason};
+use crate::{Check, Details, Event, Incident, Measurement, Prober, Rejected, RejectedReason, bounds};
 
 pub use decoder::Decoder;
 pub use rejected::decode_rejected;
@@ -200,7 +200,8 @@ fn message_schema(mut schema: Schema, word: &str) -> Schema {
 }
 
 fn refuse(reason: RejectedReason, message: impl Into<String>) -> DecodeError {
-    DecodeError { reason, message: message.into() }
+    // What is wrong with a field is told with the field, which may be as long as the message.
+    DecodeError { reason, message: bounds::message(message) }
 }
 
 fn check_header(text: &str) -> Result<(), DecodeError> {

@@ -88,6 +88,14 @@ struct TlsSpec {
     verify: Option<Verify>,
 }
 
+impl Target {
+    /// A server that is named by its URL alone, which is asked for anew at each connection.
+    pub fn of_url(url: &Late, world: &WorldRef) -> Result<Target, StageError> {
+        let access = Access { url: url.clone(), tls: None, folder: PathBuf::new(), connect_timeout: None };
+        access.target(world)
+    }
+}
+
 impl Access {
     pub(crate) fn decode(node: &Node, context: &DecodeContext<'_>, problems: &mut Problems) -> Access {
         let url = node.late("url").unwrap_or_else(|| Late::literal("", node.name_span));

@@ -134,11 +134,14 @@ async fn enter(
 
 /// Without just-in-time compilation: where tables have no statistics yet the server takes a look at a thousand ids for one
 /// at millions of rows, and compiles for 50 ms what runs for 5.
+///
+/// A commit that does not wait for the disk may be gone after a crash, and what it stored would be acknowledged.
 pub(crate) fn begin(timeouts: Timeouts) -> String {
     let (statement, lock) = (timeouts.statement.as_millis(), timeouts.lock.as_millis());
     format!(
         "BEGIN; SET LOCAL statement_timeout = {statement}; SET LOCAL lock_timeout = {lock}; \
-         SET LOCAL idle_in_transaction_session_timeout = {statement}; SET LOCAL timezone = 'UTC'; SET LOCAL jit = off"
+         SET LOCAL idle_in_transaction_session_timeout = {statement}; SET LOCAL timezone = 'UTC'; SET LOCAL jit = off; \
+         SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') IN ('off', 'local')"
     )
 }
 

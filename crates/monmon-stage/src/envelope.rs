@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use monmon_model::{Event, Match, Measurement, Origin, Outcome, Rejected, RejectedReason};
+use monmon_model::{Details, Event, Match, Measurement, Origin, Outcome, Rejected, RejectedReason};
 
 use crate::edge::PLACE_BYTES;
 use crate::{Ack, Page};
@@ -154,7 +154,11 @@ impl Item {
         match self {
             Item::Measurement(measured) => measurement_weight(&measured.measurement),
             Item::Event(_) => EVENT_BYTES,
-            Item::Rejected(refused) => FIXED_BYTES + refused.rejected.bytes.len(),
+            Item::Rejected(refused) => {
+                let rejected = &refused.rejected;
+                let key = rejected.key.as_ref().map_or(0, Vec::len);
+                FIXED_BYTES + rejected.bytes.len() + rejected.message.len() + key
+            }
         }
     }
 
@@ -172,7 +176,20 @@ const EVENT_BYTES: usize = 800;
 fn measurement_weight(measurement: &Measurement) -> usize {
     let redirects: usize = measurement.redirects.iter().map(|hop| hop.url.len() + 300).sum();
     let matches: usize = measurement.matches.iter().map(match_weight).sum();
-    FIXED_BYTES + measurement.url.len() + redirects + matches
+    let reason = measurement.reason.as_ref().map_or(0, |reason| reason.message().len());
+    let error = measurement.error.as_ref().map_or(0, |error| error.message.len());
+    let tls = measurement.tls.as_ref().map_or(0, |tls| {
+        tls.certificate.iter().chain(&tls.chain).map(|one| one.subject.len() + one.issuer.len() + 150).sum()
+    });
+    let details = measurement.details.as_ref().map_or(0, |details| details_weight(details));
+    FIXED_BYTES + measurement.url.len() + redirects + matches + reason + error + tls + details
+}
+
+fn details_weight(details: &Details) -> usize {
+    let said = |message: &Option<String>| message.as_ref().map_or(0, String::len) + 150;
+    let steps: usize = details.steps.iter().map(|step| step.url.len() + said(&step.message)).sum();
+    let addresses: usize = details.addresses.iter().map(|tried| said(&tried.message)).sum();
+    100 + details.evidence.as_ref().map_or(0, String::len) + steps + addresses
 }
 
 fn match_weight(found: &Match) -> usize {

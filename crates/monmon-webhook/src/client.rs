@@ -12,6 +12,8 @@ use rustls::{ClientConfig, RootCertStore};
 use sha2::Sha256;
 use url::Url;
 
+use crate::hide::Hidden;
+
 /// Longest wait that a server may ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
 /// What is read of an answer, for the log.
@@ -42,6 +44,7 @@ pub(crate) struct Client {
     url: Url,
     headers: HeaderMap,
     secret: Option<Secret>,
+    hidden: Hidden,
 }
 
 /// Certificates in PEM.
@@ -56,6 +59,7 @@ impl Client {
         url: Url,
         headers: HeaderMap,
         secret: Option<Secret>,
+        routing_key: &Secret,
         pem: &Pem,
         timeout: Duration,
     ) -> Result<Client, String> {
@@ -69,7 +73,9 @@ impl Client {
             .user_agent(concat!("monmon/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| error.to_string())?;
-        Ok(Client { client, url, headers, secret })
+        let secrets: Vec<&Secret> = secret.iter().chain([routing_key]).collect();
+        let hidden = Hidden::of(&url, &headers, &secrets);
+        Ok(Client { client, url, headers, secret, hidden })
     }
 
     /// Scheme, host and port: what may be shown of a URL that is a secret itself with many services.
@@ -87,7 +93,7 @@ impl Client {
             request = request.header("monmon-signature", signature(secret.expose().as_bytes(), now, body));
         }
         match request.send().await {
-            Ok(reply) => judge(reply).await,
+            Ok(reply) => judge(reply, &self.hidden).await,
             Err(error) => Answer::Later { why: causes(&error.without_url()), after: None },
         }
     }
@@ -103,7 +109,7 @@ pub fn signature(secret: &[u8], now: i64, body: &[u8]) -> String {
     format!("t={now},v1={hex}")
 }
 
-async fn judge(mut reply: reqwest::Response) -> Answer {
+async fn judge(mut reply: reqwest::Response, hidden: &Hidden) -> Answer {
     let status = reply.status();
     if status.is_success() {
         return Answer::Taken;
@@ -123,7 +129,8 @@ async fn judge(mut reply: reqwest::Response) -> Answer {
             break;
         }
     }
-    let said: String = String::from_utf8_lossy(&said)
+    let said: String = hidden
+        .hide(&String::from_utf8_lossy(&said))
         .chars()
         .map(|char| if char.is_control() { ' ' } else { char })
         .take(ANSWER_CHARS_MAX)

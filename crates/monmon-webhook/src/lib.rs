@@ -6,6 +6,7 @@
 
 mod client;
 mod format;
+mod hide;
 mod kind;
 mod sink;
 mod spec;

@@ -1,4 +1,4 @@
-//! The running sink: a few requests at a time, in order for each check, each until it is taken.
+//! The running sink: a few requests at a time, in order for each check, each thing until it is taken.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -9,7 +9,8 @@ use async_trait::async_trait;
 use monmon_model::{Event, Incident, wire};
 use monmon_stage::{Ack, Backoff, Batch, Envelope, Inlet, Item, Sink, StageContext, StageError};
 use monmon_syntax::Secret;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
@@ -52,6 +53,7 @@ struct Job {
     idempotency_key: String,
     event: &'static str,
     ack: Ack,
+    backoff: Backoff,
 }
 
 impl WebhookSink {
@@ -68,7 +70,8 @@ impl WebhookSink {
         for Envelope { item, ack } in batch {
             match self.job(item) {
                 Some((key, body, idempotency_key, event)) => {
-                    jobs.push(Job { key, body, idempotency_key, event, ack });
+                    let backoff = Backoff::between(FIRST_WAIT, LONGEST_WAIT, key.as_u64_pair().1);
+                    jobs.push(Job { key, body, idempotency_key, event, ack, backoff });
                 }
                 None => {
                     counters.add_delivered(1);
@@ -133,23 +136,28 @@ fn event_name(incident: &Incident) -> &'static str {
 impl Sink for WebhookSink {
     async fn run(self: Box<Self>, mut input: Inlet) -> Result<(), StageError> {
         let mut lanes = Lanes::default();
-        let mut tasks: JoinSet<Uuid> = JoinSet::new();
+        let mut requests: JoinSet<Sent> = JoinSet::new();
+        // What waits for its next try takes no request from others.
+        let mut rests: JoinSet<Job> = JoinSet::new();
         let mut is_open = true;
-        while is_open || !tasks.is_empty() {
+        while is_open || lanes.held > 0 {
             tokio::select! {
-                Some(done) = tasks.join_next() => match done {
-                    Ok(key) => lanes.done(key),
-                    Err(error) => return Err(StageError::permanent("a request's task ended").caused_by(error)),
+                Some(sent) = requests.join_next() => match sent.map_err(ended)? {
+                    Sent::Done(key) => lanes.done(key),
+                    Sent::Later(job, wait) => {
+                        rests.spawn(rest(job, wait, self.sender.context.stop.clone()));
+                    }
                 },
+                Some(job) = rests.join_next() => lanes.again(job.map_err(ended)?),
                 batch = input.recv(), if is_open && lanes.held < HELD_MAX => match batch {
                     Some(batch) => self.jobs(batch).into_iter().for_each(|job| lanes.push(job)),
                     None => is_open = false,
                 },
             }
-            while tasks.len() < self.settings.max_in_flight
+            while requests.len() < self.settings.max_in_flight
                 && let Some(job) = lanes.next()
             {
-                tasks.spawn(send(Arc::clone(&self.sender), job));
+                requests.spawn(send(Arc::clone(&self.sender), job));
             }
             self.sender.context.counters.state().set_in_flight(lanes.held as f64);
         }
@@ -157,7 +165,11 @@ impl Sink for WebhookSink {
     }
 }
 
-/// What waits, by check: of each check one thing is under way at a time.
+fn ended(error: JoinError) -> StageError {
+    StageError::permanent("a request's task ended").caused_by(error)
+}
+
+/// What waits, by check: of each check one thing is under way, or waits for its next try, at a time.
 #[derive(Default)]
 struct Lanes {
     /// Of checks of which something is under way or waits.
@@ -186,6 +198,12 @@ impl Lanes {
         self.waiting.get_mut(&key)?.pop_front()
     }
 
+    /// A job's next try, before all others of its check.
+    fn again(&mut self, job: Job) {
+        self.ready.push_back(job.key);
+        self.waiting.entry(job.key).or_default().push_front(job);
+    }
+
     fn done(&mut self, key: Uuid) {
         self.held -= 1;
         if self.waiting.get(&key).is_some_and(|lane| !lane.is_empty()) {
@@ -196,50 +214,55 @@ impl Lanes {
     }
 }
 
-/// Sends one thing until it is taken, or refused for good.
-async fn send(sender: Arc<Sender>, job: Job) -> Uuid {
-    let Sender { client, context, .. } = &*sender;
-    let stage = &context.stage;
-    let mut backoff = Backoff::between(FIRST_WAIT, LONGEST_WAIT, job.key.as_u64_pair().1);
-    loop {
-        let now = context.clock.now().as_second();
-        match client.post(&job.body, &job.idempotency_key, job.event, now).await {
-            Answer::Taken => {
-                sender.say_back();
-                break;
-            }
-            Answer::Refused(why) => {
-                error!(%stage, place = client.place(), key = job.idempotency_key, why, "the webhook finds fault with what it was sent, which is given up");
-                context.counters.add_rejected(1);
-                // It reads what it is sent.
-                sender.say_back();
-                break;
-            }
-            Answer::Later { why, after } => {
-                if !sender.troubled.swap(true, Ordering::Relaxed) {
-                    context.counters.state().waits(REFUSING, "the webhook takes nothing now");
-                    warn!(%stage, place = client.place(), why, "the webhook takes nothing now; trying again until it does");
-                }
-                context.counters.add_retries(1);
-                match after {
-                    Some(after) => pause(after, context).await,
-                    None => backoff.pause(&context.stop).await,
-                }
-            }
-        }
-    }
-    context.counters.add_delivered(1);
-    job.ack.deliver();
-    job.key
+/// What became of a request.
+enum Sent {
+    /// Nothing more is to be sent of it.
+    Done(Uuid),
+    /// To be sent again, after this long.
+    Later(Job, Duration),
 }
 
-/// As long as the server asked for; a run that is ending has no time for that.
-async fn pause(after: Duration, context: &StageContext) {
-    if context.stop.is_cancelled() {
-        return tokio::time::sleep(after.min(Backoff::LAST)).await;
+async fn send(sender: Arc<Sender>, mut job: Job) -> Sent {
+    let Sender { client, context, .. } = &*sender;
+    let stage = &context.stage;
+    let now = context.clock.now().as_second();
+    match client.post(&job.body, &job.idempotency_key, job.event, now).await {
+        Answer::Taken => {
+            sender.say_back();
+            context.counters.add_delivered(1);
+        }
+        Answer::Refused(why) => {
+            error!(%stage, place = client.place(), key = job.idempotency_key, why, "the webhook finds fault with what it was sent, which is given up");
+            // Nobody was told, and nobody will be: that is no delivery. The source has done its part.
+            context.counters.add_rejected(1);
+            context.counters.add_failed(1);
+            // It reads what it is sent.
+            sender.say_back();
+        }
+        Answer::Later { why, after } => {
+            if !sender.troubled.swap(true, Ordering::Relaxed) {
+                context.counters.state().waits(REFUSING, "the webhook takes nothing now");
+                warn!(%stage, place = client.place(), why, "the webhook takes nothing now; trying again until it does");
+            }
+            context.counters.add_retries(1);
+            // Who asks for no wait at all is not asked without end.
+            let wait = job.backoff.wait();
+            return Sent::Later(job, after.map_or(wait, |after| after.max(wait)));
+        }
     }
-    tokio::select! {
-        () = tokio::time::sleep(after) => {}
-        () = context.stop.cancelled() => {}
+    job.ack.deliver();
+    Sent::Done(job.key)
+}
+
+/// A run that is ending has no time for long waits.
+async fn rest(job: Job, wait: Duration, stop: CancellationToken) -> Job {
+    if stop.is_cancelled() {
+        tokio::time::sleep(wait.min(Backoff::LAST)).await;
+    } else {
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = stop.cancelled() => {}
+        }
     }
+    job
 }

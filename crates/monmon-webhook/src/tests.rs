@@ -128,7 +128,7 @@ async fn what_is_at_fault_itself_is_given_up_and_counted() {
         let told = [(status, format!("{id}-open")), (200, format!("{id}-closed"))];
         assert_eq!(keys(&receiver.posted()), told);
         let counts = context.counters.counts();
-        assert_eq!((counts.rejected, counts.retries), (1, 0));
+        assert_eq!((counts.rejected, counts.failed, counts.retries), (1, 1, 0));
     }
 }
 
@@ -151,6 +151,49 @@ async fn what_somebody_can_mend_is_waited_for_and_sent_nowhere_else() {
         assert_eq!((counts.rejected, counts.retries), (0, 1), "{status}");
     }
     assert_eq!(other.posted().len(), 0);
+}
+
+/// What a server cannot digest waits for its next try beside all others, which are sent.
+#[tokio::test]
+async fn a_check_that_is_not_taken_holds_up_no_other() {
+    let receiver = Receiver::start().unwrap();
+    receiver.reply([
+        Reply::status(500),
+        Reply::status(500),
+        Reply::status(500).header("retry-after", "3600"),
+    ]);
+    let text = format!(r#"webhook "alerts" from="x" url="{}" max-in-flight=1"#, receiver.url("/"));
+    let context = stage_context("alerts");
+    let of_check = |number: u128| {
+        let mut incident = incident();
+        incident.id = uuid::Uuid::from_u128(number);
+        let mut check = (*incident.check).clone();
+        check.id = uuid::Uuid::from_u128(number);
+        incident.check = Arc::new(check);
+        incident
+    };
+    let events: Vec<Incident> = (1..=5).map(of_check).collect();
+    let two_are_taken = async {
+        while receiver.posted().iter().filter(|posted| posted.status == 200).count() < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        _ = run(&text, events, &context) => panic!("one is to be sent again in an hour"),
+        taken = tokio::time::timeout(Duration::from_secs(60), two_are_taken) => taken.expect("the others are sent"),
+    }
+}
+
+#[tokio::test]
+async fn who_asks_for_no_wait_at_all_is_not_asked_without_end() {
+    let receiver = Receiver::start().unwrap();
+    receiver.reply((0..1000).map(|_| Reply::status(503).header("retry-after", "0")));
+    let text = format!(r#"webhook "alerts" from="x" url="{}""#, receiver.url("/"));
+    let context = stage_context("alerts");
+    let running = run(&text, vec![incident()], &context);
+    assert!(tokio::time::timeout(Duration::from_millis(600), running).await.is_err());
+    let tries = receiver.posted().len();
+    assert!((1..=6).contains(&tries), "{tries}");
 }
 
 #[tokio::test]

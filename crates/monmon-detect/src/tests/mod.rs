@@ -1,5 +1,6 @@
 //! The detector as a whole: slots in, incidents out.
 
+mod clocks;
 mod kills;
 mod tables;
 mod written;

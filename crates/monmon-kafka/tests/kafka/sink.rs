@@ -202,3 +202,35 @@ async fn a_dead_letter_that_is_too_large_is_cut() {
     assert_eq!(letter["cut"], true);
     assert!(letters[0].value.len() < 250_000);
 }
+
+/// What is long need not be the message: its key, and what is said of it, which has the field in it that is wrong.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_letter_is_too_large_to_be_cut() {
+    let topic = topic(1, &[]).await;
+    make_topic(&format!("{topic}.dead-letter"), 1, &[]).await;
+    let sink = RunningSink::start(&options(&topic)).await;
+    let text = format!(r#"{{"v":1,"type":"measurement","seq":"{}"}}"#, "A".repeat(850_000));
+    let error = wire::decode(text.as_bytes()).expect_err("a number that is a text");
+    let origin = Origin {
+        pipeline: "test".to_owned(),
+        source: "in".to_owned(),
+        topic: Some("t".to_owned()),
+        partition: Some(0),
+        offset: Some(0),
+    };
+    let rejected = |key: Vec<u8>, offset: i64| {
+        let origin = Origin { offset: Some(offset), ..origin.clone() };
+        let at = measurement(0).scheduled_at;
+        let rejected =
+            Rejected::new(error.reason, &error.message, origin, at, Some(key), text.as_bytes().to_vec());
+        Envelope::rejected(rejected, None, Ack::ignored()).item
+    };
+    sink.send(vec![rejected(b"key".to_vec(), 0), rejected(vec![b'k'; 600_000], 1)]).await;
+    tokio::time::timeout(PATIENCE, sink.book.until(2)).await.expect("both are kept");
+    sink.finish().await;
+    let letters = records(&format!("{topic}.dead-letter"));
+    for letter in &letters {
+        let letter: serde_json::Value = serde_json::from_slice(&letter.value).expect("JSON");
+        assert_eq!((&letter["cut"], &letter["reason"]), (&true.into(), &"bad_field".into()));
+    }
+}
