@@ -1,8 +1,8 @@
 //! The running sink: a few requests at a time, in order for each check, each thing until it is taken.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -38,8 +38,12 @@ pub(crate) struct WebhookSink {
     settings: Settings,
 }
 
+/// Makes a client of what the file says, with the secrets that it has now.
+pub(crate) type Recipe = Box<dyn Fn() -> Result<Client, StageError> + Send + Sync>;
+
 struct Sender {
-    client: Client,
+    client: Mutex<Arc<Client>>,
+    recipe: Recipe,
     context: StageContext,
     /// Whether the last thing said in the log was that nothing is taken.
     troubled: AtomicBool,
@@ -57,8 +61,14 @@ struct Job {
 }
 
 impl WebhookSink {
-    pub(crate) fn new(client: Client, settings: Settings, context: StageContext) -> WebhookSink {
-        let sender = Sender { client, context, troubled: AtomicBool::new(false) };
+    pub(crate) fn new(
+        client: Client,
+        recipe: Recipe,
+        settings: Settings,
+        context: StageContext,
+    ) -> WebhookSink {
+        let client = Mutex::new(Arc::new(client));
+        let sender = Sender { client, recipe, context, troubled: AtomicBool::new(false) };
         WebhookSink { sender: Arc::new(sender), settings }
     }
 
@@ -110,10 +120,22 @@ impl WebhookSink {
 }
 
 impl Sender {
+    fn client(&self) -> Arc<Client> {
+        Arc::clone(&self.client.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What is refused may have been mended in a file meanwhile: a token, a certificate, the URL.
+    fn renew(&self) {
+        // As long as it can't be read the old one is as good.
+        if let Ok(client) = (self.recipe)() {
+            *self.client.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(client);
+        }
+    }
+
     fn say_back(&self) {
         if self.troubled.swap(false, Ordering::Relaxed) {
             self.context.counters.state().over(REFUSING);
-            info!(stage = %self.context.stage, place = self.client.place(), "the webhook takes what it is sent again");
+            info!(stage = %self.context.stage, place = self.client().place(), "the webhook takes what it is sent again");
         }
     }
 }
@@ -223,7 +245,7 @@ enum Sent {
 }
 
 async fn send(sender: Arc<Sender>, mut job: Job) -> Sent {
-    let Sender { client, context, .. } = &*sender;
+    let (client, context) = (sender.client(), &sender.context);
     let stage = &context.stage;
     let now = context.clock.now().as_second();
     match client.post(&job.body, &job.idempotency_key, job.event, now).await {
@@ -247,6 +269,8 @@ async fn send(sender: Arc<Sender>, mut job: Job) -> Sent {
             context.counters.add_retries(1);
             // Who asks for no wait at all is not asked without end.
             let wait = job.backoff.wait();
+            let again = Arc::clone(&sender);
+            tokio::task::spawn_blocking(move || again.renew()).await.ok();
             return Sent::Later(job, after.map_or(wait, |after| after.max(wait)));
         }
     }

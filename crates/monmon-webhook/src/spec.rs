@@ -15,7 +15,7 @@ use crate::sink::{Settings, WebhookSink};
 
 const PEM_BYTES_MAX: usize = 1 << 20;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct WebhookSpec {
     pub(crate) url: Late,
     pub(crate) format: Format,
@@ -31,7 +31,7 @@ pub(crate) struct WebhookSpec {
     pub(crate) max_in_flight: usize,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct TlsSpec {
     pub(crate) ca: Option<Late>,
     pub(crate) cert: Option<Late>,
@@ -73,6 +73,8 @@ impl StageSpec for WebhookSpec {
                 self.routing_key.as_ref().map(|late| late.resolve(&*context.world)).transpose()?;
             let routing_key = routing_key.map(monmon_syntax::Resolved::into_secret).unwrap_or_default();
             let client = self.client(&routing_key, &context)?;
+            let (spec, key, asked) = (self.clone(), routing_key.clone(), context.clone());
+            let recipe = move || spec.client(&key, &asked);
             let settings = Settings {
                 format: self.format.clone(),
                 routing_key,
@@ -80,7 +82,7 @@ impl StageSpec for WebhookSpec {
                 measurements: self.measurements,
                 max_in_flight: self.max_in_flight,
             };
-            Ok(OpenStage::Sink(Box::new(WebhookSink::new(client, settings, context))))
+            Ok(OpenStage::Sink(Box::new(WebhookSink::new(client, Box::new(recipe), settings, context))))
         })
     }
 }

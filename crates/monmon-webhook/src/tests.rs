@@ -184,6 +184,38 @@ async fn a_check_that_is_not_taken_holds_up_no_other() {
     }
 }
 
+/// Docs say that a token that expired loses nothing: it is mended in its file, and nothing is started anew.
+#[tokio::test]
+async fn a_token_that_is_mended_in_its_file_is_used() {
+    let receiver = Receiver::start().unwrap();
+    receiver.reply((0..4).map(|_| Reply::status(401)));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "old").unwrap();
+    let text = format!(
+        r#"webhook "alerts" from="x" {{ url "{}"; header "authorization" (file)"{}" }}"#,
+        receiver.url("/"),
+        file.display()
+    );
+    let context = stage_context("alerts");
+    // A run that is ending waits for no long: the test need not either.
+    context.stop.cancel();
+    let is_refused = async {
+        while receiver.posted().is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let events = vec![incident()];
+    let mended = async {
+        is_refused.await;
+        std::fs::write(&file, "new").unwrap();
+    };
+    let (book, ()) = tokio::join!(run(&text, events, &context), mended);
+    assert_eq!(book.delivered(), [0, 1]);
+    let last = receiver.posted().pop().expect("it was sent");
+    assert_eq!((last.status, last.header("authorization")), (200, Some("new")));
+}
+
 #[tokio::test]
 async fn who_asks_for_no_wait_at_all_is_not_asked_without_end() {
     let receiver = Receiver::start().unwrap();
