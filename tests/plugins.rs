@@ -93,20 +93,20 @@ sinks {{
     let producer = start(&producer);
     let consumer = start(&consumer);
     let count = |of: &str| {
-        let sql = "SELECT count(*) FROM monmon_match JOIN monmon_measurement m ON m.id = measurement_id \
+        let sql = "SELECT count(*) FROM monmon_match_full AS x JOIN monmon_measurement m ON m.id = measurement_id \
                    JOIN monmon_check c ON c.id = m.check_id WHERE ";
         database.count(&format!("{sql}{of}")).unwrap_or(0)
     };
-    let good = "c.name = 'login' AND stage = 'login-form' AND kind = 'wasm' AND monmon_match.status = 'passed' \
+    let good = "c.name = 'login' AND stage = 'login-form' AND kind = 'wasm' AND x.status = 'passed' \
                 AND \"values\" ->> 'action' = '/session' AND metrics -> 'forms' ->> 'value' = '1.0'";
-    let bad = "c.name = 'changed' AND monmon_match.status = 'failed' AND m.outcome = 'down' \
+    let bad = "c.name = 'changed' AND x.status = 'failed' AND m.outcome = 'down' \
                AND \"values\" ->> 'posts-to' = 'https://evil.example.org/session'";
-    let inside = "c.name = 'login' AND stage = 'sites' AND monmon_match.name = 'own-form' \
-                  AND monmon_match.status = 'passed'";
+    let inside = "c.name = 'login' AND stage = 'sites' AND x.name = 'own-form' \
+                  AND x.status = 'passed'";
     for what in [good, bad, inside] {
         eventually(what, || count(what) >= 5);
     }
-    assert_eq!(count("monmon_match.status = 'error'"), 0);
+    assert_eq!(count("x.status = 'error'"), 0);
     let metric =
         "SELECT count(*) FROM monmon_metric WHERE matcher = 'login-form' AND metric = 'forms' AND value = 1";
     assert!(database.count(metric).unwrap_or(0) >= 10);
@@ -194,7 +194,7 @@ sinks {{
         ("hacked", "status = 'failed' AND message LIKE '%owned by%' AND metrics ? 'words'"),
     ] {
         let sql = format!(
-            "SELECT count(*) FROM (SELECT c.name AS check_name, x.* FROM monmon_match x JOIN monmon_measurement m \
+            "SELECT count(*) FROM (SELECT c.name AS check_name, x.* FROM monmon_match_full x JOIN monmon_measurement m \
              ON m.id = x.measurement_id JOIN monmon_check c ON c.id = m.check_id) x \
              WHERE check_name = '{name}' AND kind = 'wasm' AND {what}"
         );
@@ -204,7 +204,7 @@ sinks {{
         let (status, log) = running.terminate();
         assert_eq!(status.code(), Some(0), "{log}");
     }
-    let other = "SELECT count(*) FROM monmon_match WHERE status NOT IN ('passed', 'failed')";
+    let other = "SELECT count(*) FROM monmon_match_full WHERE status NOT IN ('passed', 'failed')";
     assert_eq!(database.count(other), Some(0));
 }
 

@@ -114,13 +114,13 @@ fn what_is_measured_is_stored() {
     let journal = road.settle(producer, consumer);
     assert_eq!(journal.outcomes.get("up"), Some(&(journal.ids.len() as u64)), "{:?}", journal.outcomes);
     let titles = road.database.count(
-        "SELECT count(*) FROM monmon_match WHERE status = 'passed' AND \"values\" ->> 'title' = 'A page to watch'",
+        "SELECT count(*) FROM monmon_match_full WHERE status = 'passed' AND \"values\" ->> 'title' = 'A page to watch'",
     );
     assert_eq!(titles, Some(journal.ids.len() as u64));
     let phases = "SELECT count(*) FROM monmon_measurement WHERE total_us <> coalesce(dns_us, 0) + coalesce(connect_us, 0) \
                   + coalesce(tls_us, 0) + coalesce(wait_us, 0) + coalesce(transfer_us, 0)";
     assert_eq!(road.database.count(phases), Some(0), "the phases add up to the total");
-    let gaps = "SELECT count(*) FROM (SELECT boot_id, max(seq) - count(*) AS gap FROM monmon_measurement GROUP BY 1) x \
+    let gaps = "SELECT count(*) FROM (SELECT boot_id, max(seq) - count(*) AS gap FROM monmon_measurement_full GROUP BY 1) x \
                 WHERE gap <> 0";
     assert_eq!(road.database.count(gaps), Some(0), "seq counts without gaps");
 }

@@ -192,7 +192,7 @@ impl Road<'_> {
                    to_char(next AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), name \
                    FROM (SELECT m.scheduled_at, c.name, c.interval_us, lead(m.scheduled_at) OVER w AS next, \
                    coalesce(substring(m.error_message from 'stands for (\\d+)')::bigint, 1) AS slots \
-                   FROM monmon_measurement m JOIN monmon_boot b ON b.id = m.boot_id JOIN monmon_check c ON c.id = m.check_id \
+                   FROM monmon_measurement_full m JOIN monmon_boot b ON b.id = m.boot_id JOIN monmon_check c ON c.id = m.check_id \
                    WHERE m.attempt = 1 WINDOW w AS (PARTITION BY b.prober_id, m.check_id ORDER BY m.scheduled_at)) x \
                    WHERE round(extract(epoch FROM next - scheduled_at) * 1000000) > interval_us * slots";
         if self.rows_were_taken {
@@ -222,7 +222,7 @@ impl Road<'_> {
         if !self.kills.is_empty() || self.rows_were_taken || self.skips_slots_of.is_some() {
             return Ok(());
         }
-        let sql = "SELECT boot_id, max(seq), count(*) FROM monmon_measurement GROUP BY 1 \
+        let sql = "SELECT boot_id, max(seq), count(*) FROM monmon_measurement_full GROUP BY 1 \
                    HAVING max(seq) <> count(*)";
         let gaps = self.database.query(sql)?;
         ensure!(gaps.is_empty(), "numbers with gaps: {gaps:?}");

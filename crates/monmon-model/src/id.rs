@@ -5,13 +5,19 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use uuid::{Builder, Uuid, uuid};
 
-use crate::{Check, Origin, RejectedReason, Tls};
+use crate::{Check, Match, Origin, RejectedReason, Tls};
 
 /// Namespace of all check ids: UUIDv5 of the DNS namespace and `monmon.check`.
 const CHECK_NAMESPACE: Uuid = uuid!("893a0c0d-be29-5bef-94e1-fff42e282504");
 
 /// Namespace of the ids of TLS facts.
 const TLS_NAMESPACE: Uuid = uuid!("6d6f6e6d-6f6e-8000-8000-000000746c73");
+
+/// Namespace of the ids of what measurements have in common.
+const CONTEXT_NAMESPACE: Uuid = uuid!("6d6f6e6d-6f6e-8000-8000-000000637478");
+
+/// Namespace of the ids of what matches have in common.
+const VERDICT_NAMESPACE: Uuid = uuid!("6d6f6e6d-6f6e-8000-8000-000076657264");
 
 /// A check's id: UUIDv5 over pipeline, source and check name, each with its length, so that no two triples meet.
 pub fn check_id(pipeline: &str, source: &str, name: &str) -> Uuid {
@@ -56,6 +62,26 @@ pub fn tls_id(tls: &Tls) -> Uuid {
         list.push(json!(chain));
     }
     Uuid::new_v5(&TLS_NAMESPACE, content.to_string().as_bytes())
+}
+
+/// The id of what a check's measurements have in common from one to the next. Made as `sql/postgres/0012_contexts.sql` tells.
+pub fn context_id(
+    definition: Uuid,
+    boot: Uuid,
+    http_version: Option<&str>,
+    remote_addr: Option<&str>,
+    tls: Option<Uuid>,
+) -> Uuid {
+    let content = json!([definition, boot, http_version, remote_addr, tls]);
+    Uuid::new_v5(&CONTEXT_NAMESPACE, content.to_string().as_bytes())
+}
+
+/// The id of what a match says but for its message and values: one of a few that its matcher has. Made as
+/// `sql/postgres/0012_contexts.sql` tells.
+pub fn verdict_id(found: &Match) -> Uuid {
+    let Match { stage, name, kind, status, found, message: _, values: _, metrics: _ } = found;
+    let content = json!([stage, name, kind, status.as_str(), found]);
+    Uuid::new_v5(&VERDICT_NAMESPACE, content.to_string().as_bytes())
 }
 
 /// A measurement's id: a UUIDv7 whose time is the slot's and whose other bits are a hash of what makes it unique.
@@ -161,8 +187,10 @@ fn made_v7(at: Timestamp, hash: Sha256) -> Uuid {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
-    use crate::Certificate;
+    use crate::{Certificate, MatchStatus};
 
     /// Rows in databases hold these: if one of them changes, every store has its checks and handshakes twice.
     #[test]
@@ -205,5 +233,27 @@ mod tests {
         let nothing =
             Tls { version: None, cipher: None, verified: None, certificate: None, chain: Vec::new() };
         assert_eq!(tls_id(&nothing), uuid!("d1ea0841-c4d6-5a83-b324-c9d0c7fc7746"));
+
+        let (definition, boot) =
+            (uuid!("11c73d85-fcea-51dc-909a-265671221e35"), uuid!("01932b00-0000-7000-8000-000000000000"));
+        let whole =
+            context_id(definition, boot, Some("1.1"), Some("[2001:db8::7]:443"), Some(tls_id(&agreed)));
+        assert_eq!(whole, uuid!("7215da88-bcaa-5a1a-a547-3bed428b12c9"));
+        let bare = context_id(definition, boot, None, None, None);
+        assert_eq!(bare, uuid!("dbdafb3f-5657-5e5b-80ea-d149ef5eae02"));
+
+        let mut found = Match {
+            name: r#"the "ü""#.to_owned(),
+            stage: "titles".to_owned(),
+            kind: "regex".to_owned(),
+            status: MatchStatus::Passed,
+            found: Some(true),
+            message: Some("is not told of".to_owned()),
+            values: BTreeMap::new(),
+            metrics: BTreeMap::new(),
+        };
+        assert_eq!(verdict_id(&found), uuid!("cde6be96-f299-5c38-a573-8900825dc802"));
+        (found.kind, found.status, found.found) = ("wasm".to_owned(), MatchStatus::Error, None);
+        assert_eq!(verdict_id(&found), uuid!("2674a7df-1e0c-50db-87f9-9476fa962a4a"));
     }
 }

@@ -30,8 +30,8 @@ pub use event::{Event, Receipt};
 pub use failure::{Failure, FailureKind, Owner, Phase};
 pub use histogram::Histogram;
 pub use id::{
-    batch_id, boot_id, check_id, definition_id, incident_id, match_id, measurement_id, receipt_id,
-    rejected_id, rollup_id, tls_id,
+    batch_id, boot_id, check_id, context_id, definition_id, incident_id, match_id, measurement_id,
+    receipt_id, rejected_id, rollup_id, tls_id, verdict_id,
 };
 pub use incident::{Incident, IncidentState, StoredIncident};
 pub use match_result::{Match, MatchStatus, Metric};

@@ -1,7 +1,9 @@
-//! Rows a second of the sink beside a plain COPY of the same rows into the same tables, in one run.
+//! Rows a second of the sink beside a plain COPY of the same rows into the same tables, in one run; and how many bytes a
+//! measurement and a match take.
 //!
 //! `MONMON_TEST_POSTGRES=postgres://app:secret@127.0.0.1:15432/test cargo run --profile light -p monmon-postgres
-//! --example bench [rows] [options of the sink, such as 'connections 2; batch 5000']...`
+//! --example bench [rows] [options of the sink, such as 'connections 2; batch 5000']...`; with `bytes` for the options it
+//! stores once and tells the bytes alone.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -10,9 +12,9 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::{SinkExt, TryStreamExt};
-use monmon_model::Measurement;
+use monmon_model::{Match, MatchStatus, Measurement};
 use monmon_stage::Batch;
-use support::{Running, Store, check, measurement, noon};
+use support::{Running, Store, check, measurement, noon, tls_facts};
 use tokio::time::Instant;
 
 const CHECKS: u64 = 100;
@@ -26,6 +28,10 @@ async fn main() {
     if options.is_empty() {
         options = ["connections 1", "connections 2"].map(str::to_owned).to_vec();
     }
+    bytes(rows).await;
+    if options == ["bytes"] {
+        return;
+    }
     let measurements = measurements(rows);
     let rate = |elapsed: Duration| rows as f64 / elapsed.as_secs_f64();
     for round in 1..=3 {
@@ -38,10 +44,8 @@ async fn main() {
                 None => {
                     let copied = rate(copy(&store).await);
                     let staged = rate(staging(&store).await);
-                    let bytes = size(&store).await as f64 / rows as f64;
                     println!(
-                        "round {round}: plain COPY {copied:.0} rows/s; COPY to staging, then INSERT {staged:.0} ({:.2}); \
-                         {bytes:.0} bytes a row with indexes",
+                        "round {round}: plain COPY {copied:.0} rows/s; COPY to staging, then INSERT {staged:.0} ({:.2})",
                         staged / copied
                     );
                     *plain.insert(copied)
@@ -170,14 +174,75 @@ async fn copy_in(to: &Store, table: &str, rows: Chunks) {
     sink.close().await.expect("copied");
 }
 
-async fn size(store: &Store) -> i64 {
-    store
-        .client
-        .query_one(
-            "SELECT sum(pg_total_relation_size(relid))::bigint FROM pg_partition_tree('monmon_measurement') WHERE isleaf",
-            &[],
-        )
-        .await
-        .expect("size")
-        .get(0)
+/// The bytes of each part: of measurements of `http://` as they are elsewhere in this bench, of such with all phases and TLS
+/// facts, and of two matches beside each.
+#[expect(clippy::print_stdout, reason = "a bench prints its figures")]
+async fn bytes(rows: u64) {
+    let plain = measurements(rows);
+    let mut whole = plain.clone();
+    for measurement in &mut whole {
+        measurement.tls = Some(tls_facts());
+        measurement.timings.dns_us = Some(900);
+        measurement.timings.tls_us = Some(12_000);
+        measurement.matches = ["title", "no-trace"].map(a_match_of_few_words).into();
+    }
+    for (what, measurements) in [("without TLS", plain), ("with DNS, TLS and two matches", whole)] {
+        let store = Store::migrated().await;
+        sink(&store, measurements, "connections 2").await;
+        for state in ["as stored", "packed"] {
+            if state == "packed" {
+                let packed =
+                    monmon_postgres::pack(&store.target(), Some(noon_day().tomorrow().expect("a day")), None)
+                        .await;
+                assert_eq!(packed.expect("packed").left, None);
+            }
+            for table in ["measurement", "match"] {
+                tell_bytes(&store, table, &format!("{what}, {state}")).await;
+            }
+        }
+        for table in ["monmon_context", "monmon_verdict"] {
+            println!("{what}: {} rows in {table}", store.count(table).await);
+        }
+        store.gone().await;
+    }
+}
+
+fn noon_day() -> jiff::civil::Date {
+    jiff::tz::TimeZone::UTC.to_datetime(noon()).date()
+}
+
+fn a_match_of_few_words(name: &str) -> Match {
+    Match {
+        name: name.to_owned(),
+        stage: "sites".to_owned(),
+        kind: "regex".to_owned(),
+        status: MatchStatus::Passed,
+        found: Some(true),
+        message: None,
+        values: std::collections::BTreeMap::new(),
+        metrics: std::collections::BTreeMap::new(),
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "a bench prints its figures")]
+async fn tell_bytes(store: &Store, table: &str, what: &str) {
+    let rows = store.count(&format!("monmon_{table}")).await;
+    if rows == 0 {
+        return;
+    }
+    let sql = "
+        SELECT substring(c.relname FROM '_[0-9]{8}_?(.*)$') AS part, sum(pg_table_size(c.oid))::bigint
+        FROM pg_class AS c
+        WHERE c.relnamespace = current_schema::regnamespace AND c.relkind IN ('r', 'i') AND c.relname ~ $1
+        GROUP BY 1 ORDER BY 1";
+    let parts = store.client.query(sql, &[&format!("^monmon_{table}_[0-9]{{8}}")]).await.expect("sizes");
+    let mut whole = 0.0;
+    let mut told = Vec::new();
+    for part in &parts {
+        let (name, size): (&str, i64) = (part.get(0), part.get(1));
+        let each = size as f64 / rows as f64;
+        whole += each;
+        told.push(format!("{} {each:.1}", if name.is_empty() { "rows" } else { name }));
+    }
+    println!("bytes a {table}, {what}: {whole:.1} ({}), {rows} rows", told.join(", "));
 }

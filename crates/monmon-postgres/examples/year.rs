@@ -104,8 +104,12 @@ impl Year {
              INSERT INTO monmon_check_definition (id, check_id, pipeline, source, name, method, url, interval_us, timeout_us, labels, first_seen_at)
              SELECT definition_id, id, pipeline, source, name, method, url, interval_us, timeout_us, labels, defined_at
              FROM monmon_check;
+             INSERT INTO monmon_context (id, definition_id, boot_id, http_version, remote_addr)
+             SELECT md5('context ' || name)::uuid, definition_id, md5('boot')::uuid, '1.1', '192.0.2.7:443' FROM monmon_check
+             UNION ALL SELECT md5('failed ' || name)::uuid, definition_id, md5('boot')::uuid, NULL, NULL FROM monmon_check;
              CREATE TABLE template AS
-             SELECT n % {every} * 1000 + slot * {every} * 1000 AS offset_ms, c.id AS check_id, c.definition_id, md5('boot')::uuid AS boot_id,
+             SELECT n % {every} * 1000 + slot * {every} * 1000 AS offset_ms, c.id AS check_id,
+                    md5('context ' || c.name)::uuid AS context_id, md5('failed ' || c.name)::uuid AS failed_id,
                     slot * {checks} + n AS seq, '7' || substr(md5(n || ' ' || slot), 1, 3) || '8' || substr(md5(n || ' ' || slot), 4, 15) AS tail,
                     hashint8extended(slot, n) & 4294967295 AS hash,
                     (20000 + n % 50 * 3000 + slot * {every} / 3600 * (24 - slot * {every} / 3600) * 200)::integer AS mean_us
@@ -124,13 +128,14 @@ impl Year {
     /// One day's measurements, `ago` days before today: those of the template, at another time, with other fates.
     fn day(&self, ago: i32) -> String {
         format!(
-            "INSERT INTO monmon_measurement (id, check_id, definition_id, boot_id, scheduled_at, started_at, seq, body_bytes,
-                 total_us, dns_us, connect_us, tls_us, wait_us, transfer_us, attempt, status, outcome, http_version,
-                 remote_addr, error_kind, error_phase, error_message)
-             SELECT (lpad(to_hex(day_ms + offset_ms), 12, '0') || tail)::uuid, check_id, definition_id, boot_id,
+            "INSERT INTO monmon_measurement (id, check_id, context_id, scheduled_at, started_at, seq, body_bytes,
+                 total_us, dns_us, connect_us, tls_us, wait_us, transfer_us, attempt, status, outcome, error_kind,
+                 error_phase, error_message)
+             SELECT (lpad(to_hex(day_ms + offset_ms), 12, '0') || tail)::uuid, check_id,
+                    CASE WHEN fate >= 12 THEN context_id ELSE failed_id END,
                     day_at + offset_ms * interval '1 ms', day_at + offset_ms * interval '1.0003 ms', seq, 10240, t, t / 10,
                     t / 5, t / 4, t / 4, t - t / 10 - t / 5 - t / 4 * 2, 1, CASE WHEN fate >= 12 THEN 200 END,
-                    CASE WHEN fate < 10 THEN 'down' WHEN fate < 12 THEN 'unknown' ELSE 'up' END, '1.1', '192.0.2.7:443',
+                    CASE WHEN fate < 10 THEN 'down' WHEN fate < 12 THEN 'unknown' ELSE 'up' END,
                     CASE WHEN fate < 10 THEN 'connect_refused' WHEN fate < 12 THEN 'overslept' END,
                     CASE WHEN fate < 10 THEN 'connect' WHEN fate < 12 THEN 'start' END,
                     CASE WHEN fate < 12 THEN 'refused' END
@@ -179,7 +184,7 @@ impl Year {
             (
                 "a day of one check at full resolution",
                 format!(
-                    "SELECT * FROM monmon_measurement WHERE check_id = {check}
+                    "SELECT * FROM monmon_measurement_full WHERE check_id = {check}
                      AND id >= monmon_uuid_floor(current_date - interval '40 days')
                      AND id < monmon_uuid_floor(current_date - interval '39 days') ORDER BY id"
                 ),
@@ -235,9 +240,9 @@ impl Year {
             let mut batches = 0;
             while !*stopped.borrow_and_update() {
                 let sql = format!(
-                    "INSERT INTO monmon_measurement (id, check_id, definition_id, boot_id, scheduled_at, seq, total_us, attempt, outcome)
+                    "INSERT INTO monmon_measurement (id, check_id, context_id, scheduled_at, seq, total_us, attempt, outcome)
                      SELECT monmon_rollup_id(md5('check ' || n)::uuid, md5('batch {batches}')::uuid, at), md5('check ' || n)::uuid,
-                            md5('definition ' || n)::uuid, md5('boot')::uuid, at, {batches} + n, 40000, 1, 'up'
+                            md5('context check ' || n)::uuid, at, {batches} + n, 40000, 1, 'up'
                      FROM (SELECT n, clock_timestamp() + n * interval '{every} ms' AS at FROM generate_series(1, 100) AS n) AS rows"
                 );
                 let begun = Instant::now();

@@ -45,7 +45,7 @@ const ROWS: &str = "SELECT id, check_id, definition_id, boot_id, scheduled_at, s
         CASE WHEN outcome = 'unknown' THEN error_kind END, \
         CASE WHEN outcome = 'unknown' AND error_phase = 'start' THEN error_message END, \
         CASE WHEN status IS NOT NULL THEN total_us END \
-    FROM monmon_measurement WHERE id >= monmon_uuid_floor($1) AND id < monmon_uuid_floor($2)";
+    FROM monmon_measurement_full WHERE id >= monmon_uuid_floor($1) AND id < monmon_uuid_floor($2)";
 
 const LETTERS: &str = "SELECT id, reason, bytes FROM monmon_dead_letter \
     WHERE occurred_at >= $1 AND occurred_at < $2 AND octet_length(bytes) > 0";

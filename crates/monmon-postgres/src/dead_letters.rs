@@ -120,10 +120,11 @@ impl DeadLetters {
         let measurement = &*measured.measurement;
         let (mut rows, mut matches, mut needed) =
             (MeasurementRows::default(), MatchRows::default(), Needed::default());
-        let (definition_id, tls_id) = remembered.refer(measurement, &mut needed);
-        rows.push(measurement, definition_id, tls_id);
+        let references = remembered.refer(measurement, &mut needed);
+        rows.push(measurement, references.context_id);
         for found in &measurement.matches {
-            matches.push(measurement, found);
+            let verdict_id = remembered.refer_match(found, &mut needed);
+            matches.push(measurement, found, verdict_id);
         }
         days.ensure(connection, begin, std::iter::once(measurement.scheduled_at), target.place()).await?;
         let mut parameters = rows.parameters();
@@ -146,9 +147,9 @@ impl DeadLetters {
     async fn meet(&mut self, letter: Uuid, measured: &Measured) -> Result<Replayed, StoreError> {
         let measurement = &*measured.measurement;
         let mut unneeded = Needed::default();
-        let (definition_id, tls_id) = self.remembered.refer(measurement, &mut unneeded);
+        let references = self.remembered.refer(measurement, &mut unneeded);
         let mut rows = TwinRows::default();
-        rows.push(measurement, definition_id, tls_id);
+        rows.push(measurement, references);
         let differing = differing(&self.connection, &self.begin, &rows, self.target.place()).await?;
         if let Some(conflict) = differing.get(&0).and_then(|twin| Twins::default().meet(measured, twin)) {
             return Ok(Replayed::Kept(conflict.rejected.message));

@@ -10,13 +10,17 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use crate::error::StoreError;
-use crate::maintain::{Maintained, Maintenance};
+use crate::maintain::{Maintained, Maintenance, pack_days};
 use crate::writer::Shared;
 
 /// From the end of one run to the next. Rollups are five minutes behind at best, so a shorter one gains little.
 const EVERY: Duration = Duration::from_secs(60);
 /// Retention is by whole days: it need not be looked at each time.
 const RUNS_UNTIL_RETENTION: u32 = 10;
+/// How long indexes are packed before rollups have their turn again.
+const PACKING: Duration = Duration::from_secs(60);
+/// What holds packing up may take hours, and nothing is lost meanwhile.
+const RUNS_UNTIL_PACKED_AGAIN: u32 = 60;
 
 /// How long rollups may stand still before it is told: far longer than a run takes, or a transaction should.
 const STILL_MAX: Duration = Duration::from_secs(3_600);
@@ -57,12 +61,16 @@ pub(crate) async fn keep(shared: Arc<Shared>, retention: Retention) {
     let mut troubled = false;
     let mut is_ahead = false;
     let mut runs = 0;
+    let mut pack_from = 0;
     let mut progress = Progress::new();
     loop {
         let mut rolled_until = None;
         let let_go = u32::is_multiple_of(runs, RUNS_UNTIL_RETENTION);
-        match run(&shared, let_go.then_some(&retention)).await {
+        match run(&shared, let_go.then_some(&retention), let_go && runs >= pack_from).await {
             Ok(done) => {
+                if done.unpacked.is_some() {
+                    pack_from = runs.saturating_add(RUNS_UNTIL_PACKED_AGAIN);
+                }
                 if troubled {
                     info!(stage = %shared.context.stage, "the store can be maintained again");
                     troubled = false;
@@ -110,12 +118,15 @@ pub(crate) async fn keep(shared: Arc<Shared>, retention: Retention) {
     }
 }
 
-async fn run(shared: &Shared, retention: Option<&Retention>) -> Result<Maintained, StoreError> {
+async fn run(shared: &Shared, retention: Option<&Retention>, pack: bool) -> Result<Maintained, StoreError> {
     let mut maintenance = Maintenance::open(&shared.target).await?;
     let mut done = Maintained::default();
     maintenance.roll_up(&mut done).await?;
     if let Some(retention) = retention {
         maintenance.let_go(retention, shared.context.clock.now(), &mut done).await?;
+    }
+    if pack {
+        pack_days(&shared.target, Some(PACKING), &mut done).await;
     }
     Ok(done)
 }
@@ -128,6 +139,12 @@ fn tell(shared: &Shared, done: &Maintained) {
             %stage, dropped = done.dropped.len(), thinned = done.thinned.len(), days = done.days_deleted,
             "let go of what is no longer kept"
         );
+    }
+    if !done.packed.is_empty() {
+        info!(%stage, indexes = done.packed.len(), "packed the indexes of days that are over");
+    }
+    if let Some((index, why)) = &done.unpacked {
+        info!(%stage, index, why, "an index could not be packed yet");
     }
     for (partition, why) in &done.left {
         info!(%stage, partition, why, "a partition could not go yet");

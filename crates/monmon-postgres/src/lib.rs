@@ -38,7 +38,7 @@ pub use incidents::IncidentReader;
 pub use kind::SINK;
 pub use maintain::{Going, Maintained, maintain, retention_plan};
 pub use migrate::{Applied, migrate};
-pub use pack::pack;
+pub use pack::{Packed, pack};
 pub use read::Reader;
 pub use source::SOURCE;
 pub use status::check_states;

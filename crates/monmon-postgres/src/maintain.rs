@@ -1,4 +1,4 @@
-//! Rollups and retention: what the sink does beside its writers, and `monmon db maintain` when it is asked to.
+//! Rollups, retention and packing: what the sink does beside its writers, and `monmon db maintain` when it is asked to.
 //!
 //! The work is done by functions of the database (`sql/postgres/0009_rollups.sql`, `0010_retention.sql`), so that `psql`
 //! can do it too; here is the order. Each step is one transaction and one message, which takes the maintenance's lock,
@@ -14,6 +14,7 @@ use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 use crate::connect::{Connection, connect};
 use crate::error::StoreError;
 use crate::migrate::check_schema;
+use crate::pack::pack;
 use crate::target::Target;
 
 /// How long the server may work on one step: six hours of measurements, or a day's copy of what is kept.
@@ -50,6 +51,10 @@ pub struct Maintained {
     pub left: Vec<(String, String)>,
     /// Rows of days that are no longer kept.
     pub days_deleted: u64,
+    /// Indexes of days that are over, which were built once more without gaps.
+    pub packed: Vec<String>,
+    /// One that could not be packed now, with the reason.
+    pub unpacked: Option<(String, String)>,
     /// Another is at it: what it does need not be done here.
     pub busy: bool,
     /// A transaction that has been writing for long keeps measurements from being rolled up.
@@ -78,7 +83,7 @@ pub async fn retention_plan(
     Maintenance::open(target).await?.plan(retention, now).await
 }
 
-/// Rolls up what can be, makes partitions ahead, and lets go of what `retention` no longer keeps.
+/// Rolls up what can be, makes partitions ahead, lets go of what `retention` no longer keeps, and packs what is left.
 pub async fn maintain(
     target: &Target,
     retention: Option<&Retention>,
@@ -90,7 +95,22 @@ pub async fn maintain(
     if let Some(retention) = retention {
         maintenance.let_go(retention, now, &mut done).await?;
     }
+    pack_days(target, None, &mut done).await;
     Ok(done)
+}
+
+/// Packs the indexes of days that are over. That it can't be done is told and no error: it saves room and nothing else.
+pub(crate) async fn pack_days(target: &Target, within: Option<Duration>, done: &mut Maintained) {
+    match pack(target, None, within).await {
+        Ok(packed) => {
+            done.packed = packed.indexes;
+            done.unpacked = packed.left;
+            done.busy |= packed.busy;
+        }
+        Err(error) => {
+            done.unpacked = Some(("the indexes of days that are over".to_owned(), error.to_string()))
+        }
+    }
 }
 
 /// A session for maintenance.

@@ -34,6 +34,7 @@ const MIGRATIONS: &[Migration] = migrations! {
     9 "rollups" "0009_rollups.sql"
     10 "retention" "0010_retention.sql"
     11 "incidents" "0011_incidents.sql"
+    12 "contexts" "0012_contexts.sql"
 };
 
 /// A migration that was applied by this call.
@@ -70,7 +71,8 @@ async fn apply(client: &Client, migration: &Migration, target: &Target) -> Resul
     Ok(needed)
 }
 
-/// The schema must be at least as new as this program. A newer one is fine: columns are only ever added.
+/// The schema must be at least as new as this program. A newer one is fine to write to: columns are only ever added, and none
+/// of those that an older program fills goes. What a newer program has put elsewhere an older one can't read back.
 pub(crate) async fn check_schema(client: &Client, target: &Target) -> Result<(), StoreError> {
     let needed = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
     match schema_version(client, target).await? {

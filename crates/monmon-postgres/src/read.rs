@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use monmon_model::{Check, Event, Match, Measurement, Prober, Rejected, Selection, Tls};
 use monmon_stage::{Memory, StageError, StoreReader, StoredPage};
 use tokio_postgres::types::{ToSql, Type};
@@ -28,15 +29,26 @@ const ANSWER_WAIT: Duration = Duration::from_secs(300);
 const COUNTED_MAX: u64 = 1_000_000;
 
 const MEASUREMENTS: &str = "SELECT *, redirects::text AS redirects_text, details::text AS details_text \
-    FROM monmon_measurement \
+    FROM monmon_measurement_full \
     WHERE id > $1 AND id < $2 AND ($3::uuid[] IS NULL OR check_id = ANY($3)) ORDER BY id LIMIT $4";
-// A match has the millisecond of its measurement in its id, so these bounds read few partitions.
+// A match has the millisecond of its measurement in its id. All matches of some time are read in one go; those of single
+// checks' measurements, which lie far apart, each by itself.
 const MATCHES: &str = "SELECT measurement_id, stage, name, kind, status, found, message, \"values\"::text AS values_text, \
         metrics::text AS metrics_text \
-    FROM monmon_match \
+    FROM monmon_match_full \
     WHERE measurement_id = ANY($1) \
       AND id >= monmon_uuid_floor($2) AND id < monmon_uuid_floor($3 + interval '1 millisecond') \
     ORDER BY measurement_id, id";
+const MATCHES_OF_CHECKS: &str = "SELECT x.* FROM unnest($1::uuid[], $2::timestamptz[]) AS m (id, scheduled_at) \
+    CROSS JOIN LATERAL ( \
+        SELECT f.measurement_id, f.stage, f.name, f.kind, f.status, f.found, f.message, \
+            f.\"values\"::text AS values_text, f.metrics::text AS metrics_text, f.id \
+        FROM monmon_match_full AS f \
+        WHERE f.measurement_id = m.id AND f.id >= monmon_uuid_floor(m.scheduled_at) \
+          AND f.id < monmon_uuid_floor(m.scheduled_at + interval '1 millisecond') \
+        OFFSET 0 \
+    ) AS x \
+    ORDER BY x.measurement_id, x.id";
 const DEFINITIONS: &str = "SELECT id, check_id, pipeline, source, name, method, url, interval_us, timeout_us, \
         labels::text AS labels_text, schedule \
     FROM monmon_check_definition WHERE id = ANY($1)";
@@ -156,12 +168,23 @@ impl Reader {
             (&PAGE_ROWS, Type::INT8),
         ];
         let rows = self.query(client, MEASUREMENTS, wanted).await?;
-        let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(Vec::new()) };
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
         let ids = rows.iter().map(|row| column(row, "id")).collect::<Result<Vec<Uuid>, _>>()?;
-        let slots: [jiff::Timestamp; 2] = [column(first, "scheduled_at")?, column(last, "scheduled_at")?];
-        let wanted: Parameters<'_> =
-            &[(&ids, Type::UUID_ARRAY), (&slots[0], Type::TIMESTAMPTZ), (&slots[1], Type::TIMESTAMPTZ)];
-        let found = self.query(client, MATCHES, wanted).await?;
+        let slots =
+            rows.iter().map(|row| column(row, "scheduled_at")).collect::<Result<Vec<Timestamp>, _>>()?;
+        let found = match (slots.first(), slots.last()) {
+            (Some(first), Some(last)) if self.checks.is_none() => {
+                let wanted: Parameters<'_> =
+                    &[(&ids, Type::UUID_ARRAY), (first, Type::TIMESTAMPTZ), (last, Type::TIMESTAMPTZ)];
+                self.query(client, MATCHES, wanted).await?
+            }
+            _ => {
+                let wanted: Parameters<'_> = &[(&ids, Type::UUID_ARRAY), (&slots, Type::TIMESTAMPTZ_ARRAY)];
+                self.query(client, MATCHES_OF_CHECKS, wanted).await?
+            }
+        };
         let mut matches: BTreeMap<Uuid, Vec<Match>> = BTreeMap::new();
         for row in &found {
             matches.entry(column(row, "measurement_id")?).or_default().push(matched(row)?);
@@ -343,7 +366,7 @@ async fn end(client: &Client, table: &str, selection: &Selection) -> Result<Uuid
     }
 }
 
-async fn floor(client: &Client, at: jiff::Timestamp) -> Result<Uuid, tokio_postgres::Error> {
+async fn floor(client: &Client, at: Timestamp) -> Result<Uuid, tokio_postgres::Error> {
     let rows = client.query_typed("SELECT monmon_uuid_floor($1)", &[(&at, Type::TIMESTAMPTZ)]).await?;
     rows.first().map_or(Ok(Uuid::nil()), |row| row.try_get(0))
 }

@@ -1,11 +1,11 @@
-//! The rows that measurements refer to: probers, boots, checks, their definitions, TLS facts. There are few of them and
-//! they seldom change, so each writer remembers what it has stored.
+//! The rows that measurements and matches refer to: probers, boots, checks, their definitions, TLS facts, what else they have
+//! in common. There are few of them and they seldom change, so each writer remembers what it has stored.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use monmon_model::{Check, Measurement, Prober, Tls, definition_id, tls_id};
+use monmon_model::{Check, Match, Measurement, Prober, Tls, context_id, definition_id, tls_id, verdict_id};
 use monmon_stage::Memory;
 use serde_json::json;
 use tokio_postgres::types::{ToSql, Type};
@@ -21,6 +21,34 @@ pub(crate) struct Remembered {
     /// A hash for every measurement would cost more than a look at the check's last one.
     definitions: Memory<(Arc<Check>, Uuid)>,
     tls: Memory<(Tls, Uuid)>,
+    contexts: Memory<(Context, Uuid)>,
+}
+
+/// What a row of `monmon_context` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Context {
+    definition_id: Uuid,
+    boot_id: Uuid,
+    tls_id: Option<Uuid>,
+    http_version: Option<String>,
+    remote_addr: Option<String>,
+}
+
+impl Context {
+    fn is_of(&self, measurement: &Measurement, definition_id: Uuid, tls_id: Option<Uuid>) -> bool {
+        (self.definition_id, self.boot_id, self.tls_id) == (definition_id, measurement.prober.boot, tls_id)
+            && self.http_version == measurement.http_version
+            && self.remote_addr == measurement.remote_addr
+    }
+}
+
+/// The ids of what a measurement refers to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct References {
+    pub(crate) context_id: Uuid,
+    /// The context has it; also what else is made of it.
+    pub(crate) definition_id: Uuid,
+    pub(crate) tls_id: Option<Uuid>,
 }
 
 /// What is stored, and since which slot.
@@ -32,6 +60,8 @@ struct Stored {
     checks: Memory<Uuid>,
     definitions: Memory<Timestamp>,
     tls: Memory<()>,
+    contexts: Memory<()>,
+    verdicts: Memory<()>,
 }
 
 /// The rows that one batch needs and that are not known to be there. In the order of their ids, so that two writers lock
@@ -43,16 +73,14 @@ pub(crate) struct Needed<'a> {
     checks: BTreeMap<Uuid, (&'a Check, Uuid, Timestamp)>,
     definitions: BTreeMap<Uuid, (&'a Check, Timestamp)>,
     tls: BTreeMap<Uuid, &'a Tls>,
+    contexts: BTreeMap<Uuid, (&'a Measurement, References)>,
+    verdicts: BTreeMap<Uuid, &'a Match>,
 }
 
 impl Remembered {
-    /// The ids of a measurement's definition and TLS facts; what has to be stored for it goes into `needed`.
+    /// The ids of what a measurement refers to; what has to be stored for it goes into `needed`.
     /// Measurements come in the order of their slots.
-    pub(crate) fn refer<'a>(
-        &mut self,
-        measurement: &'a Measurement,
-        needed: &mut Needed<'a>,
-    ) -> (Uuid, Option<Uuid>) {
+    pub(crate) fn refer<'a>(&mut self, measurement: &'a Measurement, needed: &mut Needed<'a>) -> References {
         let slot = measurement.scheduled_at;
         let check = &measurement.check;
         let definition_id = self.definition_id(check);
@@ -72,7 +100,21 @@ impl Remembered {
         {
             needed.tls.entry(id).or_insert(tls);
         }
-        (definition_id, tls_id)
+        let context_id = self.context_id(measurement, definition_id, tls_id);
+        let references = References { context_id, definition_id, tls_id };
+        if self.stored.contexts.get(context_id).is_none() {
+            needed.contexts.entry(context_id).or_insert((measurement, references));
+        }
+        references
+    }
+
+    /// The id of what a match says; what has to be stored for it goes into `needed`.
+    pub(crate) fn refer_match<'a>(&self, found: &'a Match, needed: &mut Needed<'a>) -> Uuid {
+        let id = verdict_id(found);
+        if self.stored.verdicts.get(id).is_none() {
+            needed.verdicts.entry(id).or_insert(found);
+        }
+        id
     }
 
     /// What has to be stored of a prober for something of this instant goes into `needed`.
@@ -107,6 +149,12 @@ impl Remembered {
         for id in needed.tls.keys() {
             stored.tls.insert(*id, ());
         }
+        for id in needed.contexts.keys() {
+            stored.contexts.insert(*id, ());
+        }
+        for id in needed.verdicts.keys() {
+            stored.verdicts.insert(*id, ());
+        }
     }
 
     fn definition_id(&mut self, check: &Arc<Check>) -> Uuid {
@@ -128,6 +176,22 @@ impl Remembered {
         }
         let id = tls_id(tls);
         self.tls.insert(check_id, (tls.clone(), id));
+        id
+    }
+
+    fn context_id(&mut self, measurement: &Measurement, definition_id: Uuid, tls_id: Option<Uuid>) -> Uuid {
+        let (boot_id, check_id) = (measurement.prober.boot, measurement.check.id);
+        // By boot too, so that probers that measure one check in turn do not drive each other out.
+        let place = Uuid::from_u128(check_id.as_u128() ^ boot_id.as_u128());
+        if let Some((known, id)) = self.contexts.get(place)
+            && known.is_of(measurement, definition_id, tls_id)
+        {
+            return *id;
+        }
+        let (http_version, remote_addr) = (measurement.http_version.clone(), measurement.remote_addr.clone());
+        let id = context_id(definition_id, boot_id, http_version.as_deref(), remote_addr.as_deref(), tls_id);
+        let context = Context { definition_id, boot_id, tls_id, http_version, remote_addr };
+        self.contexts.insert(place, (context, id));
         id
     }
 }
@@ -188,6 +252,14 @@ const TLS: &str = "INSERT INTO monmon_tls \
         AS r(id, version, cipher, verified, subject, issuer, not_before, not_after, sha256, chain) \
     ON CONFLICT (id) DO NOTHING";
 
+const CONTEXTS: &str = "INSERT INTO monmon_context (id, definition_id, boot_id, tls_id, http_version, remote_addr) \
+    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[]) \
+    ON CONFLICT (id) DO NOTHING";
+
+const VERDICTS: &str = "INSERT INTO monmon_verdict (id, stage, name, kind, status, found) \
+    SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::boolean[]) \
+    ON CONFLICT (id) DO NOTHING";
+
 macro_rules! array {
     ($type:ident $rows:expr, $pick:expr) => {
         (Box::new($rows.iter().map($pick).collect::<Vec<_>>()) as Box<dyn ToSql + Sync + Send>, Type::$type)
@@ -226,6 +298,30 @@ impl Needed<'_> {
         }
         if !self.tls.is_empty() {
             upserts.push(Upsert { sql: TLS, arrays: self.tls_arrays() });
+        }
+        if !self.contexts.is_empty() {
+            let rows = &self.contexts;
+            let arrays = vec![
+                array!(UUID_ARRAY rows, |(id, _)| *id),
+                array!(UUID_ARRAY rows, |(_, (_, references))| references.definition_id),
+                array!(UUID_ARRAY rows, |(_, (measurement, _))| measurement.prober.boot),
+                array!(UUID_ARRAY rows, |(_, (_, references))| references.tls_id),
+                array!(TEXT_ARRAY rows, |(_, (measurement, _))| measurement.http_version.clone()),
+                array!(TEXT_ARRAY rows, |(_, (measurement, _))| measurement.remote_addr.clone()),
+            ];
+            upserts.push(Upsert { sql: CONTEXTS, arrays });
+        }
+        if !self.verdicts.is_empty() {
+            let rows = &self.verdicts;
+            let arrays = vec![
+                array!(UUID_ARRAY rows, |(id, _)| *id),
+                array!(TEXT_ARRAY rows, |(_, found)| found.stage.clone()),
+                array!(TEXT_ARRAY rows, |(_, found)| found.name.clone()),
+                array!(TEXT_ARRAY rows, |(_, found)| found.kind.clone()),
+                array!(TEXT_ARRAY rows, |(_, found)| found.status.as_str()),
+                array!(BOOL_ARRAY rows, |(_, found)| found.found),
+            ];
+            upserts.push(Upsert { sql: VERDICTS, arrays });
         }
         upserts
     }

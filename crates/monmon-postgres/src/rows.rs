@@ -128,8 +128,7 @@ columns! {
     MeasurementRows in "monmon_measurement" {
         id "id" "uuid": Uuid,
         check_id "check_id" "uuid": Uuid,
-        definition_id "definition_id" "uuid": Uuid,
-        boot_id "boot_id" "uuid": Uuid,
+        context_id "context_id" "uuid": Uuid,
         scheduled_at "scheduled_at" "timestamptz": Timestamp,
         started_at "started_at" "timestamptz": Option<Timestamp>,
         seq "seq" "bigint": i64,
@@ -144,9 +143,6 @@ columns! {
         status "status" "smallint": Option<i16>,
         body_truncated "body_truncated" "boolean": bool,
         outcome "outcome" "text": &'a str,
-        http_version "http_version" "text": Option<&'a str>,
-        remote_addr "remote_addr" "text": Option<&'a str>,
-        tls_id "tls_id" "uuid": Option<Uuid>,
         method "method" "text": Option<&'a str>,
         url "url" "text": Option<&'a str>,
         reason_kind "reason_kind" "text": Option<&'a str>,
@@ -166,11 +162,7 @@ columns! {
     MatchRows in "monmon_match" {
         id "id" "uuid": Uuid,
         measurement_id "measurement_id" "uuid": Uuid,
-        name "name" "text": &'a str,
-        stage "stage" "text": &'a str,
-        kind "kind" "text": &'a str,
-        status "status" "text": &'a str,
-        found "found" "boolean": Option<bool>,
+        verdict_id "verdict_id" "uuid": Uuid,
         message "message" "text": Option<&'a str>,
         values "values" "jsonb": Option<String>,
         metrics "metrics" "jsonb": Option<String>,
@@ -273,13 +265,12 @@ impl<'a> IncidentRows<'a> {
 
 impl<'a> MeasurementRows<'a> {
     /// Appends a row whose numbers [`misfit`] has looked at. Larger ones are cut, so that nothing here can fail.
-    pub(crate) fn push(&mut self, measurement: &'a Measurement, definition_id: Uuid, tls_id: Option<Uuid>) {
+    pub(crate) fn push(&mut self, measurement: &'a Measurement, context_id: Uuid) {
         let row = self.id.len();
         let timings = &measurement.timings;
         self.id.push(measurement.id);
         self.check_id.push(measurement.check.id);
-        self.definition_id.push(definition_id);
-        self.boot_id.push(measurement.prober.boot);
+        self.context_id.push(context_id);
         self.scheduled_at.push(measurement.scheduled_at);
         self.started_at.put(row, measurement.started_at);
         self.seq.push(long(measurement.seq));
@@ -294,9 +285,6 @@ impl<'a> MeasurementRows<'a> {
         self.status.put(row, measurement.status.and_then(|status| i16::try_from(status).ok()));
         self.body_truncated.push(measurement.body_truncated);
         self.outcome.push(measurement.outcome.as_str());
-        self.http_version.put(row, measurement.http_version.as_deref());
-        self.remote_addr.put(row, measurement.remote_addr.as_deref());
-        self.tls_id.put(row, tls_id);
         let check = &measurement.check;
         self.method.put(row, Some(measurement.method.as_str()).filter(|method| *method != check.method));
         self.url.put(row, Some(measurement.url.as_str()).filter(|url| *url != check.url));
@@ -318,15 +306,11 @@ impl<'a> MeasurementRows<'a> {
 }
 
 impl<'a> MatchRows<'a> {
-    pub(crate) fn push(&mut self, measurement: &'a Measurement, found: &'a Match) {
+    pub(crate) fn push(&mut self, measurement: &'a Measurement, found: &'a Match, verdict_id: Uuid) {
         let row = self.id.len();
         self.id.push(match_id(measurement.id, measurement.scheduled_at, &found.stage, &found.name));
         self.measurement_id.push(measurement.id);
-        self.name.push(&found.name);
-        self.stage.push(&found.stage);
-        self.kind.push(&found.kind);
-        self.status.push(found.status.as_str());
-        self.found.put(row, found.found);
+        self.verdict_id.push(verdict_id);
         self.message.put(row, found.message.as_deref());
         self.values.put(row, (!found.values.is_empty()).then(|| json(&found.values)));
         self.metrics.put(row, (!found.metrics.is_empty()).then(|| json(&found.metrics)));

@@ -3,7 +3,7 @@
 //! Asked after a batch of which fewer rows were new than were sent, over all of it: what was stored just now is equal to
 //! itself, so nobody needs to know which rows were the new ones. The server compares what the arrays hold with its rows,
 //! in the types of its columns, so that an instant is compared to the microsecond and JSON by its content, however often
-//! a message was written and read on its way. Compared are all columns of `monmon_measurement` (the definition's and the
+//! a message was written and read on its way. Compared are all columns of `monmon_measurement_full` (the definition's and the
 //! TLS facts' ids are made of their content, so labels and certificates are among them), the matches, and the prober,
 //! which the boot tells. Not compared: the prober's name and location, which its row has as they were last told.
 
@@ -18,25 +18,50 @@ use uuid::Uuid;
 
 use crate::connect::{Connection, transact};
 use crate::error::StoreError;
+use crate::reference::References;
 use crate::rows::{MeasurementRows, Parameters, picked};
 
 /// All measurements of a batch, also those that have their ids in common.
 #[derive(Default)]
 pub(crate) struct TwinRows<'a> {
     measurements: MeasurementRows<'a>,
+    definition_id: Vec<Uuid>,
+    boot_id: Vec<Uuid>,
+    http_version: Vec<Option<&'a str>>,
+    remote_addr: Vec<Option<&'a str>>,
+    tls_id: Vec<Option<Uuid>>,
     prober_id: Vec<Uuid>,
     matches: Vec<String>,
 }
 
+/// What the stored row may have by way of its context, or from before there was one, in itself.
+const IN_CONTEXT: [(&str, &str); 5] = [
+    ("definition_id", "uuid"),
+    ("boot_id", "uuid"),
+    ("http_version", "text"),
+    ("remote_addr", "text"),
+    ("tls_id", "uuid"),
+];
+
 impl<'a> TwinRows<'a> {
-    pub(crate) fn push(&mut self, measurement: &'a Measurement, definition_id: Uuid, tls_id: Option<Uuid>) {
-        self.measurements.push(measurement, definition_id, tls_id);
+    pub(crate) fn push(&mut self, measurement: &'a Measurement, references: References) {
+        self.measurements.push(measurement, references.context_id);
+        self.definition_id.push(references.definition_id);
+        self.boot_id.push(measurement.prober.boot);
+        self.http_version.push(measurement.http_version.as_deref());
+        self.remote_addr.push(measurement.remote_addr.as_deref());
+        self.tls_id.push(references.tls_id);
         self.prober_id.push(measurement.prober.id);
         self.matches.push(matches(measurement));
     }
 
     fn parameters(&self) -> Parameters<'_> {
         let mut parameters = self.measurements.parameters();
+        parameters.push((&self.definition_id, Type::UUID_ARRAY));
+        parameters.push((&self.boot_id, Type::UUID_ARRAY));
+        parameters.push((&self.http_version, Type::TEXT_ARRAY));
+        parameters.push((&self.remote_addr, Type::TEXT_ARRAY));
+        parameters.push((&self.tls_id, Type::UUID_ARRAY));
         parameters.push((&self.prober_id, Type::UUID_ARRAY));
         parameters.push((&self.matches, Type::TEXT_ARRAY));
         parameters
@@ -73,13 +98,17 @@ static STATEMENT: LazyLock<String> = LazyLock::new(statement);
 fn statement() -> String {
     let columns = MeasurementRows::COLUMNS;
     let (names, arrays, count) = (columns.names(), columns.arrays(1), columns.names_and_types.len());
-    let differing: Vec<String> = columns
-        .names_and_types
+    let compared = columns.names_and_types.iter().filter(|(name, _)| *name != "context_id");
+    let differing: Vec<String> = IN_CONTEXT
         .iter()
+        .chain(compared)
         .map(|(name, sql)| {
             format!("CASE WHEN m.\"{name}\" IS DISTINCT FROM {} THEN '{name}' END", picked(name, sql))
         })
         .collect();
+    let in_context: Vec<String> =
+        IN_CONTEXT.iter().zip(count + 1..).map(|((_, sql), at)| format!("${at}::{sql}[]")).collect();
+    let names_in_context = IN_CONTEXT.map(|(name, _)| name).join(", ");
     // A match has the millisecond of its measurement in its id: without the bounds every day would be looked into.
     format!(
         "SELECT t.place, t.boot_id, t.differing FROM (
@@ -88,19 +117,21 @@ fn statement() -> String {
                     CASE WHEN r.matches::jsonb <> (
                         SELECT coalesce(jsonb_agg(jsonb_build_array(x.stage, x.name, x.kind, x.status, x.found, x.message,
                                                                     x.values, x.metrics) ORDER BY x.id), '[]')
-                        FROM monmon_match AS x
+                        FROM monmon_match_full AS x
                         WHERE x.measurement_id = m.id AND x.id >= monmon_uuid_floor(m.scheduled_at)
                           AND x.id < monmon_uuid_floor(m.scheduled_at + interval '1 millisecond')
                     ) THEN 'matches' END) AS differing
-             FROM unnest({arrays}, ${}::uuid[], ${}::text[]) WITH ORDINALITY AS r({names}, prober_id, matches, place)
-             JOIN monmon_measurement AS m ON m.id = r.id
+             FROM unnest({arrays}, {}, ${}::uuid[], ${}::text[]) WITH ORDINALITY
+                 AS r({names}, {names_in_context}, prober_id, matches, place)
+             JOIN monmon_measurement_full AS m ON m.id = r.id
              LEFT JOIN monmon_boot AS b ON b.id = m.boot_id
          ) AS t
          WHERE t.differing <> ''
          ORDER BY t.place",
         differing.join(", "),
-        count + 1,
-        count + 2,
+        in_context.join(", "),
+        count + IN_CONTEXT.len() + 1,
+        count + IN_CONTEXT.len() + 2,
     )
 }
 

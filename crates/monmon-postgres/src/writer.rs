@@ -275,14 +275,15 @@ impl Writer {
                         // Only the first of one id is for the table, and only its matches.
                         continue;
                     }
-                    let (definition_id, tls_id) = session.remembered.refer(measurement, &mut needed);
-                    rows.measurements.push(measurement, definition_id, tls_id);
+                    let references = session.remembered.refer(measurement, &mut needed);
+                    rows.measurements.push(measurement, references.context_id);
                     rows.slices.push(slice.and_then(|slice| i32::try_from(slice).ok()).unwrap_or(-1));
                     if let Some(count) = slice.and_then(|slice| rows.slice_rows.get_mut(slice)) {
                         *count += 1;
                     }
                     for found in &measurement.matches {
-                        rows.matches.push(measurement, found);
+                        let verdict_id = session.remembered.refer_match(found, &mut needed);
+                        rows.matches.push(measurement, found, verdict_id);
                     }
                 }
                 Item::Event(reported) => {
@@ -388,8 +389,8 @@ fn twin_rows<'a>(remembered: &mut Remembered, batch: &'a [Envelope]) -> TwinRows
     for envelope in batch {
         if let Item::Measurement(measured) = &envelope.item {
             let measurement = &*measured.measurement;
-            let (definition_id, tls_id) = remembered.refer(measurement, &mut unneeded);
-            rows.push(measurement, definition_id, tls_id);
+            let references = remembered.refer(measurement, &mut unneeded);
+            rows.push(measurement, references);
         }
     }
     rows

@@ -3,9 +3,7 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use jiff::tz::TimeZone;
 use monmon_postgres::Target;
-use monmon_stage::{Clock, SystemClock};
 
 use crate::cli::StoreArgs;
 use crate::run::with_causes;
@@ -44,7 +42,7 @@ pub(crate) async fn migrate(args: &StoreArgs) -> Exit {
     Exit::Good
 }
 
-/// Packs all days before yesterday: yesterday's last measurements may still be on their way.
+/// What `monmon db maintain` does at its end, alone.
 pub(crate) async fn pack(args: &StoreArgs) -> Exit {
     let target = match store::parse(&args.store) {
         Ok(Store::Postgres(target)) => target,
@@ -57,13 +55,20 @@ pub(crate) async fn pack(args: &StoreArgs) -> Exit {
             return Exit::Failed;
         }
     };
-    let today = TimeZone::UTC.to_datetime(SystemClock.now()).date();
-    let before = today.yesterday().unwrap_or(today);
-    match patiently(&target, monmon_postgres::pack(&target, before)).await {
+    match patiently(&target, monmon_postgres::pack(&target, None, None)).await {
         Ok(packed) => {
-            packed.iter().for_each(|index| logs::say(&format!("packed {index}")));
-            logs::say(&format!("{} indexes packed", packed.len()));
-            Exit::Good
+            packed.indexes.iter().for_each(|index| logs::say(&format!("packed {index}")));
+            logs::say(&format!("{} indexes packed", packed.indexes.len()));
+            if packed.busy {
+                logs::say("another is maintaining this store");
+            }
+            match packed.left {
+                Some((index, why)) => {
+                    logs::say(&format!("did not pack {index}: {why}"));
+                    Exit::Bad
+                }
+                None => Exit::Good,
+            }
         }
         Err(error) => {
             logs::say(&format!("monmon: {}", with_causes(&error)));

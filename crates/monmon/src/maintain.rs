@@ -79,6 +79,10 @@ async fn postgres(target: &Target, retention: &Retention, now: Timestamp) -> Tol
         lines.push(format!("deleted {} rows of days", done.days_deleted));
     }
     lines.extend(done.left.iter().map(|(partition, why)| format!("left {partition}: {why}")));
+    if !done.packed.is_empty() {
+        lines.push(format!("packed {} indexes of days that are over", done.packed.len()));
+    }
+    lines.extend(done.unpacked.iter().map(|(index, why)| format!("did not pack {index}: {why}")));
     if done.busy {
         lines.push("another is maintaining this store".to_owned());
     }

@@ -125,7 +125,7 @@ async fn what_the_server_refuses_once_more_stays() {
     put(&place, 1, "store_refused", "a", &encoded(&rows[0])).await;
     place
         .client
-        .batch_execute("ALTER TABLE monmon_match ADD CONSTRAINT no_titles CHECK (stage <> 'titles')")
+        .batch_execute("ALTER TABLE monmon_verdict ADD CONSTRAINT no_titles CHECK (stage <> 'titles')")
         .await
         .expect("a constraint");
     let (mut letters, found) = all(&place).await;
@@ -134,7 +134,11 @@ async fn what_the_server_refuses_once_more_stays() {
     };
     assert!(why.contains("no_titles"), "{why}");
     assert_eq!((place.count("monmon_dead_letter").await, place.count("monmon_measurement").await), (1, 0));
-    place.client.batch_execute("ALTER TABLE monmon_match DROP CONSTRAINT no_titles").await.expect("dropped");
+    place
+        .client
+        .batch_execute("ALTER TABLE monmon_verdict DROP CONSTRAINT no_titles")
+        .await
+        .expect("dropped");
     assert_eq!(letters.replay(&found[0], noon()).await.expect("asked"), Replayed::Stored);
     assert_eq!((place.count("monmon_dead_letter").await, place.count("monmon_check").await), (0, 1));
     place.gone().await;

@@ -67,8 +67,8 @@ async fn what_only_people_can_mend_ends_the_sink_and_acks_nothing() {
         assert_eq!((delivered, failed), (0, 10), "{code}");
     }
     tell(&store, None).await;
-    let changed =
-        "ALTER TABLE monmon_measurement ALTER COLUMN body_wire_bytes TYPE boolean USING body_wire_bytes > 0";
+    let changed = "DROP VIEW monmon_measurement_full, monmon_check_state CASCADE;
+        ALTER TABLE monmon_measurement ALTER COLUMN body_wire_bytes TYPE boolean USING body_wire_bytes > 0";
     store.client.batch_execute(changed).await.expect("changed");
     let mut running = Running::new(&format!("url \"{}\"\nconnections 1", store.url)).await;
     running.send(series(&check("docs", 1_000_000), 10)).await;

@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use monmon_postgres::migrate;
+use monmon_model::{Selection, wire};
+use monmon_postgres::{Reader, migrate};
+use monmon_stage::StoreReader;
 
-use crate::support::{Running, Store, client, spec};
+use crate::support::{Running, Store, client, setting, spec};
 
 #[tokio::test]
 async fn migrating_twice_changes_nothing() {
@@ -85,13 +87,99 @@ async fn days_that_are_over_are_packed_once() {
     let before = size().await;
     let days = ["2026-11-23", "2026-11-24"].map(|day| day.parse().expect("a day"));
     let target = store.target();
-    let packed = monmon_postgres::pack(&target, days[0]).await.expect("packed");
-    assert!(!packed.iter().any(|name| name.contains("20261123")), "the day is not over: {packed:?}");
-    let packed = monmon_postgres::pack(&target, days[1]).await.expect("packed");
-    assert_eq!(packed.iter().filter(|name| name.contains("20261123")).count(), 4, "{packed:?}");
+    let pack = async |day| monmon_postgres::pack(&target, Some(day), None).await.expect("packed");
+    let packed = pack(days[0]).await;
+    assert!(!packed.indexes.iter().any(|name| name.contains("20261123")), "the day is not over: {packed:?}");
+    // Somebody reads the day, and goes on for longer than anybody would wait.
+    let reader = client(&store.url).await;
+    reader.batch_execute("BEGIN; SELECT FROM monmon_measurement_20261123 LIMIT 1").await.expect("read");
+    let first = pack(days[1]).await;
+    let left = first
+        .left
+        .as_ref()
+        .map(|(index, why)| index.contains("measurement_20261123") && why.ends_with("is in use"));
+    assert_eq!(left, Some(true), "{first:?}");
+    reader.batch_execute("COMMIT").await.expect("done");
+    // Somebody maintains the store.
+    reader.batch_execute("BEGIN; SELECT monmon_maintenance_lock()").await.expect("locked");
+    assert!(pack(days[1]).await.busy);
+    reader.batch_execute("COMMIT").await.expect("done");
+    // What is left of a run that was cut off.
+    let broken = "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'monmon_measurement_20261123_pkey_ccnew'::regclass";
+    let made = "CREATE INDEX monmon_measurement_20261123_pkey_ccnew ON monmon_measurement_20261123 (seq)";
+    store.client.batch_execute(made).await.expect("an index");
+    let admin =
+        client(&crate::support::with_schema(&setting("MONMON_TEST_POSTGRES_ADMIN"), &store.schema)).await;
+    admin.batch_execute(broken).await.expect("broken");
+    let packed = pack(days[1]).await;
+    assert_eq!(packed.left, None);
+    let all: Vec<_> =
+        first.indexes.iter().chain(&packed.indexes).filter(|name| name.contains("20261123")).collect();
+    assert_eq!(all.len(), 3, "{all:?}");
+    assert_eq!(
+        store
+            .count("pg_class WHERE relname LIKE '%_ccnew' AND relnamespace = current_schema::regnamespace")
+            .await,
+        0
+    );
     assert!(size().await * 20 < before * 17, "{} of {before}", size().await);
-    assert_eq!(monmon_postgres::pack(&target, days[1]).await.expect("nothing to do"), [""; 0]);
+    assert_eq!(pack(days[1]).await, monmon_postgres::Packed::default(), "nothing to do");
     store.gone().await;
+}
+
+/// Rows as monmon stored them before there were contexts and verdicts: nobody sees a difference.
+#[tokio::test]
+async fn rows_of_an_older_schema_are_read_and_known_as_before() {
+    let store = Store::migrated().await;
+    let rows = crate::twins::every_kind();
+    crate::support::store(&store, rows.clone()).await;
+    let new = read_back(&store).await;
+    assert_eq!(new.len(), rows.len() + 1, "all, and one of them once more");
+    let views = "SELECT md5(coalesce(string_agg(said, ' ' ORDER BY said), '')) FROM (
+                     SELECT m::text AS said FROM monmon_measurement_full AS m UNION ALL
+                     SELECT x::text FROM monmon_match_full AS x UNION ALL SELECT s::text FROM monmon_check_state AS s UNION ALL
+                     SELECT t::text FROM monmon_metric AS t UNION ALL SELECT r::text FROM monmon_check_span AS r UNION ALL
+                     SELECT (c.name, c.subject, c.measurement_id)::text FROM monmon_certificate AS c UNION ALL
+                     SELECT r::text FROM monmon_rollup_of('2026-11-23Z', '2026-11-24Z', '1 hour') AS r UNION ALL
+                     SELECT r::text FROM monmon_rollup_check_of('2026-11-23Z', '2026-11-24Z', '1 hour') AS r) AS told";
+    let told = async || -> String { store.client.query_one(views, &[]).await.expect("told").get(0) };
+    let before = told().await;
+    let as_before = "
+        UPDATE monmon_measurement AS m SET definition_id = x.definition_id, boot_id = x.boot_id, tls_id = x.tls_id,
+            http_version = x.http_version, remote_addr = x.remote_addr, context_id = NULL
+        FROM monmon_context AS x WHERE x.id = m.context_id;
+        UPDATE monmon_match AS m SET stage = v.stage, name = v.name, kind = v.kind, status = v.status, found = v.found,
+            verdict_id = NULL
+        FROM monmon_verdict AS v WHERE v.id = m.verdict_id;
+        DELETE FROM monmon_context; DELETE FROM monmon_verdict";
+    store.client.batch_execute(as_before).await.expect("changed");
+    assert_eq!(told().await, before);
+    assert_eq!(read_back(&store).await, new);
+    let counters = crate::support::store(&store, rows.clone()).await;
+    let counts = counters.counts();
+    assert_eq!((counts.duplicates, counts.rejected), (rows.len() as u64, 0), "each is known");
+    store.gone().await;
+}
+
+/// All measurements as they go over the wire.
+async fn read_back(store: &Store) -> Vec<Vec<u8>> {
+    let mut read = Vec::new();
+    for checks in [vec![], vec!["full".to_owned()]] {
+        let selection = Selection { checks, ..Selection::default() };
+        let mut reader = Reader::open(store.target(), &selection).await.expect("opened");
+        loop {
+            let page = reader.next().await.expect("a page");
+            if page.is_empty() {
+                break;
+            }
+            read.extend(page.measurements.iter().map(|measurement| {
+                let mut bytes = Vec::new();
+                wire::encode(measurement, &mut bytes);
+                bytes
+            }));
+        }
+    }
+    read
 }
 
 /// A row as an older monmon inserts it, with an id of now.

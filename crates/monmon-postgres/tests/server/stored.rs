@@ -36,9 +36,9 @@ async fn a_measurement_is_stored_with_all_that_belongs_to_it() {
                     m.outcome, m.http_version, m.remote_addr, m.method, m.url, m.redirects->0->>'status',
                     t.certificate_issuer, b.prober_id, p.name, p.location, d.interval_us, c.labels->>'team',
                     x.name, x.status, x.values->>'title'
-             FROM monmon_measurement m JOIN monmon_tls t ON t.id = m.tls_id JOIN monmon_boot b ON b.id = m.boot_id
+             FROM monmon_measurement_full m JOIN monmon_tls t ON t.id = m.tls_id JOIN monmon_boot b ON b.id = m.boot_id
              JOIN monmon_prober p ON p.id = b.prober_id JOIN monmon_check_definition d ON d.id = m.definition_id
-             JOIN monmon_check c ON c.id = m.check_id JOIN monmon_match x ON x.measurement_id = m.id WHERE m.id = $1",
+             JOIN monmon_check c ON c.id = m.check_id JOIN monmon_match_full x ON x.measurement_id = m.id WHERE m.id = $1",
             &[&up.id],
         )
         .await
@@ -65,7 +65,7 @@ async fn a_measurement_is_stored_with_all_that_belongs_to_it() {
         .query_one(
             "SELECT m.body_wire_bytes, m.details->>'maintenance', t.chain->0->>'issuer', d.schedule, c.sha256, c.subject,
                     c.days_left = c.days_left
-             FROM monmon_measurement m JOIN monmon_tls t ON t.id = m.tls_id
+             FROM monmon_measurement_full m JOIN monmon_tls t ON t.id = m.tls_id
              JOIN monmon_check_definition d ON d.id = m.definition_id
              JOIN monmon_certificate c ON c.measurement_id = m.id WHERE m.id = $1",
             &[&up.id],
@@ -131,7 +131,9 @@ async fn definitions_are_kept_over_time_and_an_old_one_does_not_come_back() {
     assert_eq!(row.get::<_, i64>(0), 30_000_000);
     assert_eq!(place.count("monmon_check_definition").await, 2);
     assert_eq!(
-        place.count("monmon_measurement m JOIN monmon_check_definition d ON d.id = m.definition_id").await,
+        place
+            .count("monmon_measurement_full m JOIN monmon_check_definition d ON d.id = m.definition_id")
+            .await,
         2
     );
     let first: Timestamp =

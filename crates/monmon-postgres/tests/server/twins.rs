@@ -6,7 +6,9 @@ use monmon_model::{Hop, Measurement, Metric, Note, Prober, Timings, wire};
 use monmon_stage::Envelope;
 use uuid::Uuid;
 
-use crate::support::{Running, Store, a_match, check, down, measurement, noon, series, store, tls_facts};
+use crate::support::{
+    Running, Store, a_match, check, down, measurement, noon, series, store, tls_facts, unknown,
+};
 
 /// With something in every column.
 fn full() -> Measurement {
@@ -56,6 +58,17 @@ fn redelivered(measurement: &Measurement) -> Measurement {
 /// As the Kafka source gives them, by their offsets.
 fn read(running: &mut Running, offset: i64, measurement: Measurement) -> Envelope {
     running.read(3, offset, measurement)
+}
+
+/// Measurements that differ in what they have and have not.
+pub(crate) fn every_kind() -> Vec<Measurement> {
+    let mut rows = series(&check("docs", 1_000_000), 10);
+    rows[7] = down(&rows[7].check, 8, rows[7].scheduled_at);
+    rows[8] = unknown(&rows[8].check, 9, rows[8].scheduled_at);
+    rows[3].tls = Some(tls_facts());
+    rows[4].remote_addr = Some("[2001:db8::7]:443".to_owned());
+    rows.push(full());
+    rows
 }
 
 async fn letters(place: &Store) -> Vec<(String, String, Option<i64>)> {
@@ -111,7 +124,7 @@ async fn other_content_under_the_same_id_becomes_a_dead_letter_once() {
         let said =
             |differing: &str, id: Uuid| format!("id {id} is stored already with other content: {differing}");
         let expected = [
-            (said("status, tls_id", stored.id), 41),
+            (said("tls_id, status", stored.id), 41),
             (said("matches", stored.id), 42),
             (said("definition_id", stored.id), 43),
             (said("matches", plain.id), 46),
