@@ -5,6 +5,9 @@
 #   postgres.sh kill                     kill -9 of every server process
 #   postgres.sh crash                    immediate stop, as at a power cut; both need a recovery at the next start
 #   postgres.sh pause | resume           SIGSTOP | SIGCONT of every server process
+#   postgres.sh standby                  a second server that follows the first, asynchronously, at the port PG_PORT + 3
+#   postgres.sh standby-stop             from then on it lags
+#   postgres.sh failover                 kill of the first; the second is promoted, and has its data folder and its port
 #   postgres.sh database NAME            makes a database, owned by app, empty even if it was there
 #   postgres.sh psql ARGS...             psql as the superuser, on database test unless -d says otherwise
 # Settings (environment): PG_PORT (15432) PG_OPTS (e.g. '-c synchronous_commit=off') PG_BIN
@@ -35,6 +38,7 @@ place() {
     mkdir -p "$HOME_DIR"
   fi
   DATA=$HOME_DIR/data
+  STANDBY=$HOME_DIR/standby
 }
 # The postmaster's pid if it runs on our data.
 server_pid() {
@@ -144,6 +148,39 @@ signal() {
   # shellcheck disable=SC2046 # a list of pids
   kill "-$1" $(server_processes "$pid") 2>/dev/null || true
 }
+# It takes its data from the running server, and goes on with what that one sends it.
+standby() {
+  server_pid >/dev/null || die "the server does not run"
+  standby_stop
+  rm -rf "$STANDBY"
+  mkdir "$STANDBY"
+  chmod 700 "$STANDBY"
+  if is_root; then chown postgres: "$STANDBY"; fi
+  as_server "$BIN/pg_basebackup" -D "$STANDBY" -R -X stream -c fast --no-sync >"$DIR/standby.log" 2>&1 ||
+    { tail -n 5 "$DIR/standby.log" >&2; die "pg_basebackup failed"; }
+  port_is_free $((PORT + 3)) PG_PORT
+  serve_standby $((PORT + 3))
+}
+serve_standby() { # PORT [MORE OPTIONS]
+  as_server "$BIN/pg_ctl" start -D "$STANDBY" -l "$HOME_DIR/log" -w -t $READY_SECONDS -o "-p $1 ${PG_OPTS:-} ${2:-}" \
+    </dev/null >"$DIR/start.log" 2>&1 || { tail -n 10 "$DIR/start.log" "$HOME_DIR/log" >&2; die "did not start"; }
+}
+standby_stop() {
+  if [ -f "$STANDBY/postmaster.pid" ]; then
+    as_server "$BIN/pg_ctl" stop -D "$STANDBY" -m fast -w -t $STOP_SECONDS >/dev/null
+  fi
+}
+failover() {
+  [ -d "$STANDBY" ] || die "there is no standby"
+  standby_stop
+  if server_pid >/dev/null; then signal KILL; cleared; fi
+  rm -rf "$DATA"
+  mv "$STANDBY" "$DATA"
+  STANDBY=$DATA
+  # Nobody is left to follow; what answers at the old server's port is itself.
+  serve_standby "$PORT" "-c primary_conninfo="
+  as_server "$BIN/pg_ctl" promote -D "$DATA" -w -t $READY_SECONDS >/dev/null
+}
 database() {
   case $1 in *[!a-z0-9_]* | "") die "a database's name has small letters, digits and _" ;; esac
   "$BIN/psql" -qX -d postgres -v ON_ERROR_STOP=1 \
@@ -159,7 +196,10 @@ case "${1:-}" in
   kill)     if server_pid >/dev/null; then signal KILL; cleared; fi ;;
   pause)    signal STOP ;;
   resume)   signal CONT ;;
-  reset)    stop immediate; rm -rf "$DATA" ;;
+  reset)    standby_stop || true; stop immediate; rm -rf "$DATA" "$STANDBY" ;;
+  standby)  standby ;;
+  standby-stop) standby_stop ;;
+  failover) failover ;;
   status)   status ;;
   database) database "${2:-}" 2> >(grep -v 'does not exist, skipping' >&2 || true) ;;
   psql)     shift; exec "$BIN/psql" -X "$@" ;;

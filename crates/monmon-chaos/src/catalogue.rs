@@ -1,6 +1,9 @@
 //! The rows of the matrix of faults, as data: how each is brought about, what must hold, and what plays it.
 
-use crate::plays::{Live, Own, access, broker, cluster, consumer, disk, poison, postgres, producer, uplink};
+use crate::plays::{
+    Live, Own, access, broker, cluster, consumer, disk, failover, poison, postgres, producer, spool, uplink,
+    web,
+};
 
 /// How a row runs.
 pub(crate) enum Play {
@@ -55,6 +58,13 @@ pub(crate) static ROWS: &[Row] = &[
         "strace SIGKILL",
         "nothing published is lost",
         O(producer::killed_at_calls),
+    ),
+    row(
+        1,
+        "producer killed with a spool",
+        "kill -9, Kafka away",
+        "what is spooled goes out first, in order",
+        O(spool::killed),
     ),
     quick(2, "producer killed", "kill -9", "nothing published is lost; slots are told", L(producer::killed)),
     row(
@@ -149,6 +159,35 @@ pub(crate) static ROWS: &[Row] = &[
         "waits, heals without a restart",
         O(access::kafka_certificate),
     ),
+    row(
+        12,
+        "no room for the spool",
+        "tmpfs full",
+        "what is there stays, slots are told",
+        O(spool::disk_full),
+    ),
+    row(12, "syncs of the spool fail", "strace EIO", "written again, nothing lost", O(spool::syncs_fail)),
+    row(
+        13,
+        "spool damaged",
+        "bits flipped, cut, torn",
+        "put aside, what is lost is counted",
+        O(spool::damaged),
+    ),
+    row(
+        13,
+        "spool deleted while open, read-only",
+        "rm, remount",
+        "nothing lost; refused with help",
+        O(spool::deleted),
+    ),
+    row(
+        14,
+        "spool opened twice",
+        "a second process",
+        "refused, and told by whom it is held",
+        O(spool::second_process),
+    ),
     row(15, "clock jumps", "libfaketime", "no slot twice, durations unchanged", O(producer::clock_jumps)),
     row(
         16,
@@ -178,7 +217,7 @@ pub(crate) static ROWS: &[Row] = &[
         "not killed, all arrives",
         O(uplink::little_memory),
     ),
-    row(20, "no processor", "cgroup, 5 %", "late slots are not down", O(producer::no_processor)),
+    row(20, "no processor", "cgroup, 3 %", "late slots are not down", O(producer::no_processor)),
     quick(21, "broker killed", "kill -9", "all arrives, lag 0", L(broker::killed)),
     row(21, "broker restarted", "SIGTERM", "all arrives, lag 0", L(broker::restarted)),
     row(21, "broker stopped", "SIGSTOP 2-9 s", "all arrives, lag 0", L(broker::paused)),
@@ -327,11 +366,18 @@ pub(crate) static ROWS: &[Row] = &[
     row(
         41,
         "failover to a replica that lacks the tail",
-        "",
-        "",
-        Absent("needs a second server and a replay"),
+        "standby promoted",
+        "the audit finds it, reading again heals",
+        O(failover::lacks_the_tail),
     ),
-    row(47, "the web page", "", "", Absent("there is no web page yet")),
+    row(46, "upgrade, old and new together", "", "", Absent("there is no older release to play it with")),
+    row(
+        47,
+        "hostile clients of the metrics",
+        "1,000 idle, slow, long, foreign",
+        "refused; nothing is felt",
+        O(web::hostile_clients),
+    ),
 ];
 
 #[cfg(test)]

@@ -40,6 +40,9 @@ pub(crate) struct Journal {
     pub(crate) outcomes: BTreeMap<String, u64>,
     /// By kind of failure.
     pub(crate) failures: BTreeMap<String, u64>,
+    /// By boot and check: the highest number so far; and how many measurements came behind one that was made later.
+    newest: BTreeMap<(String, String), u64>,
+    pub(crate) overtaken: u64,
     /// Messages that are no measurement.
     pub(crate) foreign: u64,
     pub(crate) messages: u64,
@@ -57,6 +60,8 @@ impl Journal {
             cut_off: BTreeMap::new(),
             outcomes: BTreeMap::new(),
             failures: BTreeMap::new(),
+            newest: BTreeMap::new(),
+            overtaken: 0,
             foreign: 0,
             messages: 0,
         })
@@ -151,6 +156,11 @@ impl Journal {
             return;
         }
         let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        let made_by = (text(&value["prober"]["boot"]), text(&value["check"]["id"]));
+        let number = value["seq"].as_u64().unwrap_or(0);
+        let newest = self.newest.entry(made_by).or_default();
+        self.overtaken += u64::from(number < *newest);
+        *newest = number.max(*newest);
         *self.outcomes.entry(text(&value["outcome"])).or_default() += 1;
         if let Some(kind) = value["error"]["kind"].as_str() {
             *self.failures.entry(kind.to_owned()).or_default() += 1;

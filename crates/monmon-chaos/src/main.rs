@@ -42,6 +42,12 @@ struct Cli {
     /// Only the rows of the bounded run
     #[arg(long, conflicts_with = "rows")]
     quick: bool,
+    /// Only the rows that share one road
+    #[arg(long)]
+    shared: bool,
+    /// Only the rows that have a road of their own
+    #[arg(long, conflicts_with = "shared")]
+    own: bool,
     /// Show the rows and end
     #[arg(long)]
     list: bool,
@@ -99,7 +105,14 @@ fn run(cli: Cli) -> Result<bool> {
     if let Some(name) = &cli.sabotage {
         return sabotage::show(&theatre, name, seed);
     }
-    let plan = run::Plan { seed, rows: cli.rows, quick: cli.quick, time: cli.time };
+    let plan = run::Plan {
+        seed,
+        rows: cli.rows,
+        quick: cli.quick,
+        shared: cli.shared,
+        own: cli.own,
+        time: cli.time,
+    };
     run::play(&theatre, &plan)
 }
 

@@ -104,7 +104,9 @@ impl Program {
         }
     }
 
+    /// Asks it to end, once it listens: a program that has only begun is simply ended by the signal.
     pub(crate) fn terminate(&mut self) -> Result<ExitStatus> {
+        self.says("\"running\"")?;
         self.signal(Signal::TERM)?;
         self.end()
     }

@@ -86,6 +86,8 @@ pub(crate) enum Audit {
     Sound,
     /// Rows are missing by a fault's design, and it must say so.
     Broken,
+    /// The first rows are missing. It may take that for a loss or for a store that joined late, and not for proven.
+    Unproven,
 }
 
 /// How a program is started, where that is not simply.
@@ -124,6 +126,8 @@ pub(crate) struct Road<'a> {
     /// A check whose slots are not all in the tables, by a fault's design.
     pub(crate) skips_slots_of: Option<&'static str>,
     pub(crate) audit: Audit,
+    /// Whether measurements of one check must come in the order in which they were made.
+    pub(crate) is_in_order: bool,
     /// How the checks call the site, and where it really is.
     pub(crate) asked_as: Option<(String, String)>,
     /// Rows were taken away on purpose: slots and numbers prove nothing.
@@ -167,6 +171,7 @@ impl<'a> Road<'a> {
             skips_slots_of: None,
             asked_as: None,
             audit: Audit::Sound,
+            is_in_order: false,
             rows_were_taken: false,
         };
         road.write()?;

@@ -19,6 +19,9 @@ pub(crate) struct Plan {
     pub(crate) seed: u64,
     pub(crate) rows: Vec<u8>,
     pub(crate) quick: bool,
+    /// Leaves out the rows that have a road of their own, or those that share one.
+    pub(crate) shared: bool,
+    pub(crate) own: bool,
     pub(crate) time: Option<Duration>,
 }
 
@@ -31,7 +34,9 @@ struct Tally {
 
 /// After so many faults at random the road is reckoned.
 const RECKON_EVERY: usize = 8;
-/// Rows that must arrive after each fault.
+/// Faults that follow one another before all must be seen to have healed, at most.
+const VOLLEY_MAX: u64 = 3;
+/// Rows that must arrive after a fault, or some.
 const FLOW: u64 = 60;
 
 pub(crate) fn list() {
@@ -45,7 +50,12 @@ pub(crate) fn play(theatre: &Theatre, plan: &Plan) -> Result<bool> {
         .filter(|at| {
             let row = &ROWS[*at];
             let is_wanted = plan.rows.is_empty() || plan.rows.contains(&row.number);
-            is_wanted && (row.is_quick || !plan.quick)
+            let is_left_out = match row.play {
+                Play::Own(_) => plan.shared,
+                Play::Live(_) => plan.own,
+                Play::Elsewhere(_) | Play::Absent(_) => false,
+            };
+            is_wanted && (row.is_quick || !plan.quick) && !is_left_out
         })
         .collect();
     let mut tallies: Vec<Tally> = ROWS.iter().map(|_| Tally::default()).collect();
@@ -109,15 +119,7 @@ fn on_the_shared_road(
     let mut whole = Tally::default();
     let before = theatre.injections();
     let mut play = || -> Result<()> {
-        let shape = Shape {
-            name: "shared",
-            checks: 80,
-            interval: "500ms",
-            producers: 2,
-            consumers: 2,
-            ..Shape::default()
-        };
-        let mut road = Road::begin(theatre, shape)?;
+        let mut road = shared_road(theatre)?;
         for at in shared {
             let before = begin(theatre, *at)?;
             let played = once(&mut road, ROWS[*at].play.live(), dice).and_then(|()| road.reckon());
@@ -130,20 +132,27 @@ fn on_the_shared_road(
         }
         let mut played = 0;
         while plan.time.is_some_and(|time| theatre.elapsed() < time) {
-            let at = dice.pick(shared);
-            let before = begin(theatre, at)?;
-            let mut done = once(&mut road, ROWS[at].play.live(), dice);
-            played += 1;
-            if done.is_ok() && played % RECKON_EVERY == 0 {
-                let begun = Instant::now();
-                done = road.reckon();
-                let (ids, took) = (road.journal.seen.len(), begun.elapsed().as_secs_f64());
-                say(format_args!("           reckoned {ids} ids in {took:.1} s"));
-            }
-            let has_failed = done.is_err();
-            end(theatre, at, before, done, &mut tallies[at]);
-            if has_failed {
-                road = fresh_after_failure(theatre)?;
+            // The next fault may strike while the last one heals; then all must come to flow again.
+            for left in (0..dice.between(1, VOLLEY_MAX)).rev() {
+                let at = dice.pick(shared);
+                let before = begin(theatre, at)?;
+                let mut done = strike(&mut road, ROWS[at].play.live(), dice);
+                played += 1;
+                if done.is_ok() && left == 0 {
+                    done = road.flows(FLOW);
+                }
+                if done.is_ok() && played % RECKON_EVERY == 0 {
+                    let begun = Instant::now();
+                    done = road.reckon();
+                    let (ids, took) = (road.journal.seen.len(), begun.elapsed().as_secs_f64());
+                    say(format_args!("           reckoned {ids} ids in {took:.1} s"));
+                }
+                let has_failed = done.is_err();
+                end(theatre, at, before, done, &mut tallies[at]);
+                if has_failed {
+                    road = fresh_after_failure(theatre)?;
+                    break;
+                }
             }
         }
         road.settle().context("settling the shared road")?;
@@ -167,6 +176,10 @@ fn fresh_after_failure(theatre: &Theatre) -> Result<Road<'_>> {
     theatre.services.postgres(&["resume"]).ok();
     theatre.services.postgres(&["start"])?;
     theatre.services.kafka(&["start"])?;
+    shared_road(theatre)
+}
+
+fn shared_road(theatre: &Theatre) -> Result<Road<'_>> {
     let shape = Shape {
         name: "shared",
         checks: 80,
@@ -180,9 +193,13 @@ fn fresh_after_failure(theatre: &Theatre) -> Result<Road<'_>> {
 
 /// A fault, and rows that flow after it.
 fn once(road: &mut Road<'_>, act: Live, dice: &mut Dice) -> Result<()> {
-    std::thread::sleep(dice.millis(0, 400));
-    act(road, dice)?;
+    strike(road, act, dice)?;
     road.flows(FLOW)
+}
+
+fn strike(road: &mut Road<'_>, act: Live, dice: &mut Dice) -> Result<()> {
+    std::thread::sleep(dice.millis(0, 400));
+    act(road, dice)
 }
 
 impl Play {

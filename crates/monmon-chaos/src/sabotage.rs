@@ -8,7 +8,7 @@ use comfy_table::Table;
 
 use crate::{
     dice::Dice,
-    plays::{Own, consumer, postgres, producer},
+    plays::{Own, consumer, postgres, producer, spool},
     road::{Road, Shape},
     say,
     services::set_patience,
@@ -59,6 +59,18 @@ static MISTAKES: &[Mistake] = &[
         what: "what the client gives up is taken for delivered",
         catches: producer::messages_time_out,
         says: &["are not in the topic", "numbers with gaps", "holes between slots"],
+    },
+    Mistake {
+        name: "spool-forget",
+        what: "rows leave the spool when the sink was given them",
+        catches: spool::killed,
+        says: &["are not in the topic"],
+    },
+    Mistake {
+        name: "spool-order",
+        what: "the newest of what was read from the spool goes first",
+        catches: spool::killed,
+        says: &["are out of their order"],
     },
 ];
 

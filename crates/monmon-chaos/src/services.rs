@@ -43,6 +43,14 @@ impl Ports {
     pub(crate) fn postgres(self) -> (u16, u16) {
         (self.0 + 95, self.0 + 96)
     }
+    /// Of a producer and of a consumer, where they are asked to serve metrics.
+    pub(crate) fn metrics(self) -> (u16, u16) {
+        (self.0 + 97, self.0 + 99)
+    }
+    /// The database that follows the first one, where there is one.
+    pub(crate) fn standby(self) -> u16 {
+        self.postgres().0 + 3
+    }
 }
 
 pub(crate) fn local(port: u16) -> SocketAddr {

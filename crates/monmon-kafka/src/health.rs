@@ -164,6 +164,13 @@ impl Health {
         }
     }
 
+    /// Whether the brokers do not let us in, as far as it was told. One that does not take a certificate may just end the
+    /// connection, as one does that is not well.
+    pub(crate) fn is_refused(&self) -> bool {
+        let refuses = |told: &Cause| told.is_of_connection() || *told == Cause::Unreachable;
+        self.ill.load(Ordering::Relaxed) && self.state().told.iter().any(refuses)
+    }
+
     fn is_established(&self) -> bool {
         self.established.load(Ordering::Relaxed)
     }

@@ -16,6 +16,7 @@ use async_trait::async_trait;
 use monmon_model::{Origin, Rejected, RejectedReason, wire};
 use monmon_stage::{Envelope, Inlet, Item, Refused, Sink, StageContext, StageError, is_sabotaged};
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::producer::BaseProducer;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -38,8 +39,13 @@ const BATCH_BYTES_MIN: usize = 16 << 10;
 /// How long a client that failed for good may take to hand back its messages before the next one is made.
 const HAND_BACK_WAIT: Duration = Duration::from_secs(5);
 
+/// How often what the pipeline file points at is read anew while the brokers refuse us.
+const REREAD_EVERY: Duration = Duration::from_secs(5);
+
 pub(crate) struct KafkaSink {
     context: StageContext,
+    spec: SinkSpec,
+    reread_at: Instant,
     config: rdkafka::ClientConfig,
     client: Client,
     shared: Arc<Shared>,
@@ -83,6 +89,8 @@ pub(crate) async fn open(spec: &SinkSpec, context: StageContext) -> Result<Kafka
     })??;
     let seed = context.prober.id.as_u128() as u64;
     Ok(KafkaSink {
+        spec: spec.clone(),
+        reread_at: Instant::now(),
         context,
         config,
         client,
@@ -110,6 +118,10 @@ impl Sink for KafkaSink {
                 self.renew_client().await?;
                 continue;
             }
+            let refused = self.shared.health.is_refused();
+            if refused && self.reread_at <= Instant::now() {
+                self.reread().await?;
+            }
             self.pump_lanes(ended).await;
             self.send_pending();
             if ended && self.is_idle() {
@@ -119,7 +131,8 @@ impl Sink for KafkaSink {
                 tokio::task::yield_now().await;
                 continue;
             }
-            let due = [self.main.due(), self.dead_letters.due()].into_iter().flatten().min();
+            let reread = refused.then_some(self.reread_at);
+            let due = [self.main.due(), self.dead_letters.due(), reread].into_iter().flatten().min();
             let takes = !ended && self.pending.is_empty() && self.may_send();
             tokio::select! {
                 batch = input.recv(), if takes => match batch {
@@ -386,7 +399,7 @@ impl KafkaSink {
         }
     }
 
-    /// After a fatal error of the idempotent producer only a new one goes on. What the old one held comes back from it.
+    /// After a fatal error of the idempotent producer, or with another login, only a new one goes on. What the old one held comes back from it.
     async fn renew_client(&mut self) -> Result<(), StageError> {
         if self.shrink {
             self.batch_size = (self.batch_size / 2).max(BATCH_BYTES_MIN);
@@ -409,6 +422,21 @@ impl KafkaSink {
         std::mem::replace(&mut self.client, next).close().await;
         self.take_returned();
         Ok(())
+    }
+
+    /// A certificate or a password may have been replaced where it comes from; the client has what was there when it was
+    /// made, and would be refused with it for ever.
+    async fn reread(&mut self) -> Result<(), StageError> {
+        self.reread_at = Instant::now() + REREAD_EVERY;
+        // What can't be read, or does not fit together, is being replaced just now.
+        let Ok(mut config) = client::producer(&self.spec, &self.context) else { return Ok(()) };
+        config.set("batch.size", self.batch_size.to_string());
+        let is_same = config.config_map() == self.config.config_map();
+        if is_same || config.create::<BaseProducer>().is_err() {
+            return Ok(());
+        }
+        self.config = config;
+        self.renew_client().await
     }
 
     fn lane(&mut self, id: LaneId) -> &mut Lane {

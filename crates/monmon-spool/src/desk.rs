@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use monmon_stage::{Ack, EDGE_PLACES, Envelope, Item, Measured};
+use monmon_stage::{Ack, EDGE_PLACES, Envelope, Item, Measured, is_sabotaged};
 use tokio::time::Instant;
 
 use crate::flights::{Copy, Flights};
@@ -238,8 +238,15 @@ impl Desk {
         if !self.flights.has_room(places) {
             return None;
         }
-        let (position, item) = self.ready.pop_front()?;
+        let next = match is_sabotaged("spool-order") {
+            true => self.ready.pop_back(),
+            false => self.ready.pop_front(),
+        };
+        let (position, item) = next?;
         self.flights.add(position, places, Copy::Disk, now);
+        if is_sabotaged("spool-forget") {
+            self.deletes.insert(position);
+        }
         self.handed_over = self.handed_over.max(position);
         Some(Envelope { item, ack: ack(position) })
     }

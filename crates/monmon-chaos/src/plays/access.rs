@@ -125,8 +125,7 @@ fn stalls(road: &mut Road<'_>) -> Result<()> {
 pub(crate) fn kafka_certificate(theatre: &Theatre, _dice: &mut Dice) -> Result<()> {
     let tls = theatre.services.tls_folder();
     let folder = theatre.setting.folder.join("certificates");
-    short_lived(&tls, &folder, "client")?;
-    let (tls, own) = (utf8(&tls), utf8(&folder));
+    let (authority, (tls, own)) = (tls.clone(), (utf8(&tls), utf8(&folder)));
     let publish = format!(
         r#"request-timeout "5s"; delivery-timeout "10s"
         tls ca="{tls}/ca.pem" cert="{own}/client.pem" key="{own}/client.key""#
@@ -136,6 +135,8 @@ pub(crate) fn kafka_certificate(theatre: &Theatre, _dice: &mut Dice) -> Result<(
     let brokers = Some([at(ports.kafka_tls()), at(ports.consumers().1), theatre.brokers()]);
     let mut road = Road::open(theatre, Shape { name: "cert", publish, brokers, ..Shape::default() })?;
     theatre.admin.create(&road.topic, road.shape.partitions, &[])?;
+    // Its life is for the start alone, however long all before that took.
+    short_lived(&authority, &folder, "client")?;
     road.start_all()?;
     std::thread::sleep(Duration::try_from(CERTIFICATE)?);
     // A connection that is there lives on; after a restart of the broker each is new.

@@ -48,13 +48,16 @@ pub(crate) fn paused(road: &mut Road<'_>, dice: &mut Dice) -> Result<()> {
 }
 
 /// Row 10: messages that are larger than the topic takes.
-pub(crate) fn too_large(theatre: &Theatre, _dice: &mut Dice) -> Result<()> {
+pub(crate) fn too_large(theatre: &Theatre, dice: &mut Dice) -> Result<()> {
     let mut road = Road::open(theatre, Shape { name: "large", ..Shape::default() })?;
     let letters = format!("{}.dead-letter", road.topic);
     theatre.admin.create(&letters, 1, &[])?;
     theatre.admin.alter(&road.topic, &[("max.message.bytes", "6000")])?;
     // One in twenty says much of itself.
-    let long = road.site.url(&format!("/large/{}", "x".repeat(7_000)));
+    // What repeats itself would be small when it is compressed.
+    let letters_and_digits = || char::from(dice.pick(b"0123456789abcdefghijklmnopqrstuvwxyz"));
+    let much: String = std::iter::repeat_with(letters_and_digits).take(7_000).collect();
+    let long = road.site.url(&format!("/large/{much}"));
     road.rewrite(
         "producer.kdl",
         "    }\n}\ntransforms",
@@ -143,8 +146,7 @@ pub(crate) fn unread_deleted(theatre: &Theatre, _dice: &mut Dice) -> Result<()> 
 /// Row 30: the group's place lies beyond the topic's end.
 pub(crate) fn offset_out_of_range(theatre: &Theatre, _dice: &mut Dice) -> Result<()> {
     let mut road = Road::begin(theatre, Shape { name: "range", ..Shape::default() })?;
-    road.announced.push("went back");
-    road.announced.push("is beyond");
+    road.announced.push("the log ends before where it was read to");
     road.announced.push("messages were deleted from the topic before they were read");
     for _ in 0..2 {
         let mut consumer = road.consumers[0].take().context("the consumer runs")?;

@@ -1,4 +1,4 @@
-//! Disks: full, failing, torn; under the database, the SQLite sink and the spool.
+//! Disks that are full, under the database and the SQLite sink.
 
 use std::{
     fs,
@@ -43,6 +43,14 @@ impl SmallDisk {
         let output = command.output().context("starting dd")?;
         ensure!(!output.status.success(), "the disk did not become full");
         ensure!(ballast.exists(), "no room was taken: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    }
+
+    /// Nobody may have a file of it open for writing when that ends.
+    pub(crate) fn set_writable(&self, writable: bool) -> Result<()> {
+        let mode = if writable { "remount,rw" } else { "remount,ro" };
+        let status = Command::new("mount").args(["-o", mode]).arg(&self.folder).status();
+        ensure!(status.context("starting mount")?.success(), "the disk can't be mounted anew as {mode}");
         Ok(())
     }
 
@@ -108,11 +116,15 @@ fn stops_growing(road: &mut Road<'_>) -> Result<()> {
 
 /// What a consumer's SQLite file is asked with.
 fn sqlite(road: &Road<'_>, sql: &str) -> Result<String> {
+    sqlite_of(&road.path("store/monmon.db"), sql)
+}
+
+/// What a SQLite file says, a line a row.
+pub(crate) fn sqlite_of(file: &Path, sql: &str) -> Result<String> {
     let program = "import sqlite3, sys\n\
                    c = sqlite3.connect(sys.argv[1], timeout=20)\n\
                    print('\\n'.join(str(r[0]) for r in c.execute(sys.argv[2])))";
-    let file = road.path("store/monmon.db");
-    let output = Command::new("python3").args(["-c", program]).arg(&file).arg(sql).output();
+    let output = Command::new("python3").args(["-c", program]).arg(file).arg(sql).output();
     let output = output.context("SKIP: python3, which asks SQLite here, can't be started")?;
     ensure!(output.status.success(), "sqlite: {}", String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
@@ -182,7 +194,7 @@ fn account_of_file(road: &mut Road<'_>) -> Result<()> {
     })?;
     let mut consumer = road.consumers[0].take().context("the consumer runs")?;
     ensure!(consumer.terminate()?.success(), "{}", consumer.tail());
-    let stored = sqlite(road, "SELECT lower(hex(id)) FROM monmon_measurement")?;
+    let stored = sqlite(road, "SELECT id FROM monmon_measurement")?;
     let stored: std::collections::BTreeSet<uuid::Uuid> =
         stored.lines().filter_map(|line| uuid::Uuid::parse_str(line).ok()).collect();
     ensure!(stored.iter().eq(road.journal.seen.keys()), "the file's ids are not the topic's");

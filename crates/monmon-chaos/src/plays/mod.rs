@@ -5,10 +5,13 @@ pub(crate) mod broker;
 pub(crate) mod cluster;
 pub(crate) mod consumer;
 pub(crate) mod disk;
+pub(crate) mod failover;
 pub(crate) mod poison;
 pub(crate) mod postgres;
 pub(crate) mod producer;
+pub(crate) mod spool;
 pub(crate) mod uplink;
+pub(crate) mod web;
 
 use anyhow::Result;
 

@@ -352,6 +352,20 @@ impl Probed {
         }
     }
 
+    pub(crate) fn ran_out_of_time(&self) -> bool {
+        use FailureKind::{ConnectTimeout, DnsTimeout, Timeout};
+        let kind = self.failure.as_ref().map(|failure| failure.kind);
+        matches!(kind, Some(ConnectTimeout | DnsTimeout | Timeout))
+    }
+
+    /// The prober was late itself, so that it can't tell whether the site was.
+    pub(crate) fn blame_starvation(&mut self) {
+        if let Some(failure) = &mut self.failure {
+            let message = format!("the prober was starved meanwhile; the check itself: {}", failure.message);
+            *failure = Failure::new(FailureKind::Overslept, failure.phase, message);
+        }
+    }
+
     /// Whether it went well as far as transport goes.
     pub(crate) fn is_alive(&self) -> bool {
         self.failure.is_none()

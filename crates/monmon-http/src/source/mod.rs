@@ -6,6 +6,7 @@ mod decode;
 mod descriptors;
 mod guard;
 mod kinds;
+mod lag;
 mod open;
 mod owed;
 mod past;

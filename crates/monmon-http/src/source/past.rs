@@ -17,6 +17,9 @@ use uuid::Uuid;
 
 /// How often a source says that it lives.
 pub(crate) const BEAT_EVERY: Duration = Duration::from_secs(5);
+/// A beat may come to the disk so much later than it was due, while slots are taken: what it stands for reaches that far, so
+/// that no slot is told that was measured.
+const BEAT_LATE: Duration = Duration::from_secs(1);
 /// The largest file that is read: the ids of all checks that a source may have, twice.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
@@ -66,7 +69,9 @@ impl Past {
         };
         match read() {
             Ok((kept, modified)) => {
-                let beat = modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default() + BEAT_EVERY;
+                let beat = modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+                    + BEAT_EVERY
+                    + BEAT_LATE;
                 let beat_us = i64::try_from(beat.as_micros()).unwrap_or(i64::MAX);
                 let checks = kept.checks.into_iter().collect();
                 Some(Left { until_us: kept.until_us.unwrap_or(beat_us), checks })
@@ -85,7 +90,7 @@ impl Past {
         self.tell(self.write(&self.kept));
     }
 
-    /// The source lives.
+    /// The source lives, at this instant of the time that its slots are counted in.
     pub(crate) fn beat(&self, now: Timestamp) {
         let touch = || File::options().write(true).open(&self.path)?.set_modified(now.into());
         self.tell(touch());
@@ -134,7 +139,7 @@ mod tests {
         assert_eq!(past().left().unwrap().checks.len(), 2);
         let at: Timestamp = "2026-11-24T12:00:00Z".parse().unwrap();
         one.beat(at);
-        let after = at.as_microsecond() + 5_000_000;
+        let after = at.as_microsecond() + 6_000_000;
         assert_eq!(past().left().unwrap().until_us, after, "after a crash the last heartbeat stands in");
         one.end(17);
         assert_eq!(past().left(), Some(Left { until_us: 17, checks: ids.into_iter().collect() }));

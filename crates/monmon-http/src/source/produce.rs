@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::book::Book;
 use super::descriptors::Shortage;
 use super::guard::Guard;
+use super::lag::Lag;
 use super::open::Ready;
 use super::owed::{Owed, Told};
 use super::past::{BEAT_EVERY, Past};
@@ -101,6 +102,7 @@ pub(crate) struct Producer {
     receipts: Receipts,
     overloaded: bool,
     shortage: Shortage,
+    lag: Arc<Mutex<Lag>>,
 }
 
 impl Producer {
@@ -149,6 +151,7 @@ impl Producer {
             receipts,
             overloaded: false,
             shortage: Shortage::default(),
+            lag: Arc::new(Mutex::new(Lag::new(Instant::now()))),
         }
     }
 
@@ -184,13 +187,14 @@ impl Producer {
                 () = handover.closed() => return,
                 () = &mut timer => {
                     let now = Instant::now();
+                    lag(&self.lag).note(now, timer.deadline());
                     if now >= watch_at {
                         self.watch(now);
                         watch_at = now + WATCH_EVERY;
                         self.give_receipts();
                     }
                     if now >= beat_at {
-                        self.beat();
+                        self.beat(now);
                         beat_at = now + BEAT_EVERY;
                     }
                     let at = self.line.at(now);
@@ -227,10 +231,11 @@ impl Producer {
     }
 
     /// Says that the source lives, on another thread: a disk that is slow must not distort what is timed here.
-    fn beat(&self) {
-        if let Some(past) = self.past.clone() {
-            let now = self.context.clock.now();
-            drop(tokio::task::spawn_blocking(move || past.beat(now)));
+    fn beat(&self, now: Instant) {
+        if let Some(past) = self.past.clone()
+            && let Ok(at) = Timestamp::from_microsecond(self.line.at(now))
+        {
+            drop(tokio::task::spawn_blocking(move || past.beat(at)));
         }
     }
 
@@ -466,8 +471,11 @@ impl Producer {
         let prober = Arc::clone(&self.prober);
         let guard = self.guard.clone();
         let clock: Arc<dyn Clock> = Arc::clone(&self.context.clock);
+        let (late, due) = (Arc::clone(&self.lag), Instant::now());
         let task = self.under_way.spawn(async move {
             let (started_at, begun) = (clock.now(), Instant::now());
+            // Checks wait for one another where there is no processor for all.
+            lag(&late).note(begun, due);
             let mut probed = prober.probe(&checks[what.check as usize].target).await;
             if let Some(guard) = guard.filter(|_| probed.may_be_own_network())
                 && !guard.is_alive(&prober, begun).await
@@ -491,7 +499,11 @@ impl Producer {
             self.relieve(check);
         }
         match landed {
-            Ok((_, (started_at, probed))) => {
+            Ok((_, (started_at, mut probed))) => {
+                let timeout = self.checks[check as usize].target.timeout;
+                if probed.ran_out_of_time() && lag(&self.lag).explains(Instant::now(), timeout) {
+                    probed.blame_starvation();
+                }
                 let mut measurement = self.blank(check, slot, attempt);
                 measurement.started_at = Timestamp::from_microsecond(started_at.as_microsecond()).ok();
                 let checks = Arc::clone(&self.checks);
@@ -714,6 +726,11 @@ impl Producer {
         }
         self.give_last_receipt(now).await;
     }
+}
+
+fn lag(lag: &Mutex<Lag>) -> MutexGuard<'_, Lag> {
+    // Numbers are whole at every moment.
+    lag.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn is_good(outcome: Outcome) -> bool {

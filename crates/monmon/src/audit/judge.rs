@@ -149,8 +149,6 @@ impl Judge {
         let (start_us, proven_us, end_us) = self.spans(number, &life);
         let (start_us, end_us) = (start_us.max(scope.since_us), end_us.min(scope.until_us));
         let holes = self.ledger.lanes[number].1.holes(start_us, end_us);
-        let next = life.next.map(|next| &self.lives[next as usize]);
-        let has_told = next.is_none_or(|next| next.proven_us.is_some() && next.joined_us.is_none());
         let mut counts = std::mem::take(&mut self.ledger.lanes[number].1.counts);
         if scope.for_report {
             let silent = self.silent.entry((watched.1, definition)).or_default();
@@ -192,8 +190,8 @@ impl Judge {
                         counts.on_the_way += 1;
                         continue;
                     }
-                    // After an orderly end nothing may be left between it and the next boot, if that has told it.
-                    (false, false) if life.has_ended && has_told => Kind::MissingSlot,
+                    // A boot accounts for slots from where the one before it stood. If the next one does not, there was
+                    // another between them, which died before anything of it was stored.
                     (false, false) => Kind::DiedSlot,
                 };
                 match kind {

@@ -179,6 +179,23 @@ fn slots_ahead_of_a_clock_that_was_set_back_are_no_second_process() {
 }
 
 #[test]
+fn a_boot_of_which_nothing_is_stored_took_along_what_it_was_to_tell() {
+    let mut store = Store::default();
+    let home = store.check("home", 10, None);
+    store.life(1, &[home], 0, 300, End::Orderly);
+    // One that began at 330 was killed at once; the next one accounts for slots from its own beginning.
+    store.life(1, &[home], 340, 600, End::Orderly);
+    insta::assert_snapshot!(told(&store.audit()), @r##"
+    not_provable died=4 due=60 known=56
+    died_slot 4
+      home @302.3
+      home @312.3
+      home @322.3
+      home @332.3
+    "##);
+}
+
+#[test]
 fn a_row_that_stands_for_several_slots_explains_them_where_it_is_not_stored() {
     let mut store = Store::default();
     let home = store.check("home", 10, None);
