@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use monmon_model::bounds::INTERVAL_US_MIN;
 use uuid::Uuid;
 
 use crate::schedule::Cadence;
@@ -16,7 +17,13 @@ impl Slots {
     /// As the source that measured them had it: the interval, or a crontab line with its time zone.
     pub fn of(check: Uuid, interval_us: u64, schedule: Option<&str>) -> Result<Slots, String> {
         let interval = Duration::from_micros(interval_us);
-        let Some(schedule) = schedule else { return Ok(Slots(Cadence::new(check, interval))) };
+        let Some(schedule) = schedule else {
+            // No prober keeps to less; a message that was stored before it was refused may say so.
+            return match interval_us {
+                INTERVAL_US_MIN.. => Ok(Slots(Cadence::new(check, interval))),
+                _ => Err(format!("an interval of {interval_us} us is shorter than any prober's")),
+            };
+        };
         let (line, timezone) =
             schedule.rsplit_once(' ').ok_or_else(|| "a crontab line has a time zone behind it".to_owned())?;
         Ok(Slots(Cadence::by(Cron::new(line, timezone)?, interval)))
@@ -112,6 +119,7 @@ mod tests {
         let slots = Slots::of(check, 1, Some("*/5 * * * * Europe/Berlin")).unwrap();
         assert_eq!(slots.at_or_after(at) % 300_000_000, 0);
         assert!(Slots::of(check, 1, Some("*/5 * * * *")).is_err());
+        assert!(Slots::of(check, INTERVAL_US_MIN, None).is_ok() && Slots::of(check, 1, None).is_err());
     }
 
     #[test]

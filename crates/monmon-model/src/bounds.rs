@@ -1,8 +1,11 @@
-//! How long a measurement's texts may be, in characters. Stated once: whoever makes a measurement keeps to it, and the
+//! How long a measurement's texts may be, in characters, and how short its intervals. Stated once: whoever makes a measurement keeps to it, and the
 //! wire format refuses what is longer, so that a message from elsewhere cannot put a book into a name.
 //!
 //! Pipeline files take names of 200 characters at most, so that what is made of a name (`sites/match`) fits too.
 
+/// The shortest time from slot to slot, in microseconds: what a pipeline file may say. With less, whoever works out which
+/// slots were due would have billions of them a day.
+pub const INTERVAL_US_MIN: u64 = 100_000;
 /// Names: of a check, its pipeline and source, a prober and its location, a matcher and its stage.
 pub const NAME_CHARS_MAX: usize = 256;
 /// How many labels a check may have.

@@ -6,7 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::bounds::{LABEL_NAME_CHARS_MAX, LABEL_VALUE_CHARS_MAX, LABELS_MAX, NAME_CHARS_MAX};
+use crate::bounds::{
+    INTERVAL_US_MIN, LABEL_NAME_CHARS_MAX, LABEL_VALUE_CHARS_MAX, LABELS_MAX, NAME_CHARS_MAX,
+};
 
 /// Free text by which checks are grouped and found.
 pub type Labels = BTreeMap<String, String>;
@@ -33,6 +35,7 @@ pub struct Check {
     #[schemars(length(max = NAME_CHARS_MAX))]
     pub schedule: Option<String>,
     /// Time from slot to slot, in microseconds; the mean of it where `schedule` says when.
+    #[schemars(range(min = INTERVAL_US_MIN))]
     pub interval_us: u64,
     /// Longest time that one measurement may take, in microseconds.
     pub timeout_us: u64,

@@ -11,9 +11,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::bounds::{
-    ADDRESSES_MAX, CHAIN_MAX, EVIDENCE_CHARS_MAX, INCIDENT_PROBERS_MAX, LABEL_NAME_CHARS_MAX,
-    LABEL_VALUE_CHARS_MAX, LABELS_MAX, MESSAGE_CHARS_MAX, METRIC_NAME_CHARS_MAX, METRIC_UNIT_CHARS_MAX,
-    METRICS_MAX, NAME_CHARS_MAX, NOTES_MAX, STEPS_MAX, fits,
+    ADDRESSES_MAX, CHAIN_MAX, EVIDENCE_CHARS_MAX, INCIDENT_PROBERS_MAX, INTERVAL_US_MIN,
+    LABEL_NAME_CHARS_MAX, LABEL_VALUE_CHARS_MAX, LABELS_MAX, MESSAGE_CHARS_MAX, METRIC_NAME_CHARS_MAX,
+    METRIC_UNIT_CHARS_MAX, METRICS_MAX, NAME_CHARS_MAX, NOTES_MAX, STEPS_MAX, fits,
 };
 use crate::{Check, Details, Event, Incident, Measurement, Prober, Rejected, RejectedReason, bounds};
 
@@ -160,6 +160,7 @@ fn check_event(event: &Event) -> Result<(), DecodeError> {
         }
         Event::Incident(incident) => {
             check_check(&incident.check)?;
+            check_interval(&incident.check)?;
             hold("pipeline", &incident.pipeline, NAME_CHARS_MAX)?;
             hold("detector", &incident.detector, NAME_CHARS_MAX)?;
             hold("reason", &incident.reason, MESSAGE_CHARS_MAX)?;
@@ -286,10 +287,17 @@ fn check_fields(measurement: &Measurement) -> Result<(), DecodeError> {
             return bad(format!("the number {count} is larger than {}", i64::MAX));
         }
     }
-    if measurement.check.interval_us == 0 {
-        return bad("`check.interval_us` is 0".to_owned());
+    check_interval(&measurement.check)
+}
+
+fn check_interval(check: &Check) -> Result<(), DecodeError> {
+    match check.interval_us {
+        INTERVAL_US_MIN.. => Ok(()),
+        interval_us => {
+            let message = format!("`check.interval_us` {interval_us} is less than {INTERVAL_US_MIN}");
+            Err(refuse(RejectedReason::BadField, message))
+        }
     }
-    Ok(())
 }
 
 /// The bounds of the texts, as the schema tells them.

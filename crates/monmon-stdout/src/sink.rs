@@ -145,7 +145,7 @@ mod tests {
             method: "GET".into(),
             url: "http://127.0.0.1/".into(),
             schedule: None,
-            interval_us: 1,
+            interval_us: 1_000_000,
             timeout_us: 1,
             labels: Default::default(),
         };

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use monmon_model::bounds::INTERVAL_US_MIN;
 use monmon_stage::STAGE_NAME;
 use monmon_stage::matching::{INLINE_PLUGIN, MATCH};
 use monmon_syntax::{ArgSpec, NodeSpec, Occurs, OptionSpec, ValueKind};
@@ -11,7 +12,7 @@ use crate::probe::StartTls;
 
 const MIB: u64 = 1 << 20;
 const DAY: Duration = Duration::from_secs(86_400);
-pub(crate) const INTERVAL_MIN: Duration = Duration::from_millis(100);
+pub(crate) const INTERVAL_MIN: Duration = Duration::from_micros(INTERVAL_US_MIN);
 pub(crate) const INTERVAL_MAX: Duration = DAY;
 pub(crate) const TIMEOUT_MIN: Duration = Duration::from_millis(10);
 pub(crate) const TIMEOUT_MAX: Duration = Duration::from_secs(600);
