@@ -6,6 +6,7 @@ use monmon_stage::{Ack, EDGE_PLACES, Envelope, Item, Measured, is_sabotaged};
 use tokio::time::Instant;
 
 use crate::flights::{Copy, Flights};
+use crate::lost::Lost;
 use crate::store::{Append, Done, Totals, Work};
 
 /// Places of what may wait for the disk before nothing more is taken.
@@ -38,6 +39,8 @@ pub(crate) struct Desk {
     handed_over: i64,
     next: i64,
     totals: Totals,
+    /// What is told to receipts on their way to the sink.
+    lost: Lost,
     /// After a failure less is tried at a time: a disk that is nearly full takes a little.
     shrunk: u32,
 }
@@ -63,8 +66,8 @@ pub(crate) struct Turned {
 }
 
 impl Desk {
-    pub(crate) fn new(totals: Totals) -> Desk {
-        Desk { next: totals.last_position + 1, totals, ..Desk::default() }
+    pub(crate) fn new(totals: Totals, lost: Lost) -> Desk {
+        Desk { next: totals.last_position + 1, totals, lost, ..Desk::default() }
     }
 
     pub(crate) fn totals(&self) -> Totals {
@@ -124,8 +127,10 @@ impl Desk {
             return Err(envelope);
         }
         let position = self.number();
-        let Envelope { item, ack: outer } = envelope;
+        let Envelope { mut item, ack: outer } = envelope;
+        // The copy stays as it was: what is given again is told again.
         let copy = Copy::Memory(without_page(&item), outer);
+        self.lost.tell(&mut item);
         self.flights.add(position, places, copy, now);
         self.handed_over = position;
         Ok(Envelope { item, ack: ack(position) })
@@ -242,7 +247,8 @@ impl Desk {
             true => self.ready.pop_back(),
             false => self.ready.pop_front(),
         };
-        let (position, item) = next?;
+        let (position, mut item) = next?;
+        self.lost.tell(&mut item);
         self.flights.add(position, places, Copy::Disk, now);
         if is_sabotaged("spool-forget") {
             self.deletes.insert(position);
@@ -338,10 +344,13 @@ impl Desk {
             }
         }
         self.settle();
+        if let Some(lost) = done.all_lost {
+            self.lost = lost;
+        }
         if done.dropped > 0 {
-            // What the sink had, and gave back, was not to be dropped.
-            let kept = |position: i64| position <= work.handed_over || position > done.dropped_upto;
-            self.ready.retain(|(position, _)| kept(*position));
+            let is_in = |position: i64, run: &(i64, i64)| (run.0..=run.1).contains(&position);
+            let is_dropped = |position: i64| done.dropped_runs.iter().any(|run| is_in(position, run));
+            self.ready.retain(|(position, _)| !is_dropped(*position));
         }
         // Nothing was rewound meanwhile.
         if asked == Some(self.cursor) {

@@ -24,6 +24,8 @@ const STATEMENTS_MAX: usize = 32;
 /// Where a name of our tables is looked for in a file that SQLite cannot read.
 const LOOK_BYTES: u64 = 64 << 10;
 
+const LOST: &str = include_str!("../../../sql/spool/0002_lost.sql");
+
 /// How much room there is within a bound, in pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bound {
@@ -77,6 +79,9 @@ pub(crate) fn connect(path: &Path, bound: Bound) -> Result<Connection, SpoolErro
                 return Err(SpoolError::new(SpoolErrorKind::Damaged, path));
             }
             set_up(&connection, bound).map_err(sort)?;
+            if !has_lost(&connection).map_err(sort)? {
+                connection.execute_batch(LOST).map_err(sort)?;
+            }
             Ok(connection)
         }
         (APPLICATION, found) if found > VERSION => {
@@ -84,6 +89,12 @@ pub(crate) fn connect(path: &Path, bound: Bound) -> Result<Connection, SpoolErro
         }
         _ => Err(SpoolError::new(SpoolErrorKind::Damaged, path)),
     }
+}
+
+/// Looked at first: a file that lies on a full disk can still be opened.
+fn has_lost(connection: &Connection) -> rusqlite::Result<bool> {
+    let sql = "SELECT count(*) > 0 FROM sqlite_schema WHERE name = 'monmon_spool_lost'";
+    connection.query_row(sql, [], |row| row.get(0))
 }
 
 fn set_up(connection: &Connection, bound: Bound) -> rusqlite::Result<()> {
@@ -117,7 +128,7 @@ fn application(connection: &Connection) -> rusqlite::Result<(i64, i64)> {
 
 fn make_tables(connection: &Connection, bound: Bound) -> rusqlite::Result<()> {
     connection.execute_batch(&format!(
-        "BEGIN IMMEDIATE; {} PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; \
+        "BEGIN IMMEDIATE; {} {LOST} PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; \
          UPDATE monmon_spool_total SET bytes_max = {}; COMMIT",
         include_str!("../../../sql/spool/0001_spool.sql"),
         bound.bytes_max

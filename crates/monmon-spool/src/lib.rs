@@ -10,6 +10,7 @@ mod error;
 mod file;
 mod flights;
 mod inner;
+mod lost;
 mod record;
 mod renew;
 mod room;

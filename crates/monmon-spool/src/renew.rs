@@ -10,6 +10,7 @@ use rusqlite::{Connection, OpenFlags, params_from_iter};
 
 use crate::error::SpoolError;
 use crate::file::{Bound, beside, connect, journal};
+use crate::lost::Lost;
 use crate::record::Record;
 use crate::salvage;
 use crate::store::{insert, record};
@@ -190,6 +191,10 @@ fn copy_counts(old: &Connection, new: &Connection) -> rusqlite::Result<()> {
             let sql = format!("INSERT OR IGNORE INTO {table} VALUES ({places})");
             new.execute(&sql, params_from_iter(values))?;
         }
+    }
+    // A damaged file of before may have no such table; a half of it is no harm.
+    if let Ok(lost) = Lost::read(old) {
+        lost.write(new)?;
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use monmon_stage::Item;
 use rusqlite::Connection;
 
 use crate::file::{Bound, PAGE_BYTES};
+use crate::lost::{Lost, is_receipt, numbered};
 use crate::record::{Owner, Reader, Record};
 use crate::store::{Done, delete};
 
@@ -50,6 +51,8 @@ pub(crate) struct Room<'a> {
     bound: Bound,
     when_full: WhenFull,
     handed_over: i64,
+    /// Up to here only receipts are left of what the sink was not given.
+    searched: i64,
     /// Bytes that are known to be free; nothing before the file was asked.
     free: Option<u64>,
     dropped: BTreeMap<Owner, Dropped>,
@@ -68,9 +71,9 @@ impl<'a> Room<'a> {
         connection: &'a Connection,
         bound: Bound,
         when_full: WhenFull,
-        handed_over: i64,
+        (handed_over, searched): (i64, i64),
     ) -> Room<'a> {
-        Room { connection, bound, when_full, handed_over, free: None, dropped: BTreeMap::new() }
+        Room { connection, bound, when_full, handed_over, searched, free: None, dropped: BTreeMap::new() }
     }
 
     /// Makes room for a row. `false` if it must wait; a row that was dropped instead stands in `done.refused`.
@@ -93,11 +96,20 @@ impl<'a> Room<'a> {
                     self.free = Some(free - cost);
                     return Ok(true);
                 }
-                let made = match self.when_full {
-                    WhenFull::Oldest => self.drop_oldest(cost, done)?,
-                    WhenFull::Newest => false,
-                    WhenFull::Block => return Ok(false),
+                let is_kept = is_receipt(item);
+                let made = match (self.when_full, is_kept) {
+                    (WhenFull::Block, _) => return Ok(false),
+                    (WhenFull::Newest, false) => false,
+                    // Some at a time, so that the file is not asked for each.
+                    (WhenFull::Oldest, _) => {
+                        self.drop_oldest(cost.max(self.bound.pages_of_rows * PAGE_BYTES / 64), done)?
+                    }
+                    (WhenFull::Newest, true) => self.drop_oldest(cost, done)?,
                 };
+                // What says what was lost is not lost itself: it waits.
+                if !made && is_kept {
+                    return Ok(false);
+                }
                 if !made {
                     break;
                 }
@@ -118,32 +130,49 @@ impl<'a> Room<'a> {
         Ok(self.bound.pages_of_rows.saturating_sub(used) * PAGE_BYTES)
     }
 
-    /// Drops some of the oldest, first of those that are not with the sink. `false` if there was none.
+    /// Drops some of the oldest, first of those that are not with the sink, and never a receipt. `false` if there was none.
     fn drop_oldest(&mut self, wanted: u64, done: &mut Done) -> rusqlite::Result<bool> {
         const SQL: &str = "SELECT position, kind, at, body, origin, checksum FROM monmon_spool_item \
                            WHERE position > ?1 ORDER BY position LIMIT ?2";
         // A page is free when all rows of it are gone.
-        let wanted = wanted.max(self.bound.pages_of_rows * PAGE_BYTES / 64) + 2 * PAGE_BYTES;
-        for after in [self.handed_over, i64::MIN] {
+        let wanted = wanted + 2 * PAGE_BYTES;
+        for after in [self.handed_over.max(self.searched), i64::MIN] {
             let mut statement = self.connection.prepare_cached(SQL)?;
-            let mut rows = statement.query([after, DROP_ROWS])?;
-            let (mut bytes, mut ends, mut reader) = (0, None, Reader::default());
-            while bytes < wanted {
-                let Some(row) = rows.next()? else { break };
-                let position: i64 = row.get(0)?;
-                // A row that can't be read any more is dropped as well, of nobody.
-                let record = crate::store::record(row)?;
-                let owner = record.as_ref().map(|record| Owner::of(&reader.item(record)));
-                bytes += record.as_ref().map_or(PAGE_BYTES, cost);
-                let nobody = Owner { pipeline: String::new(), source: String::new(), name: String::new() };
-                self.count(owner.unwrap_or(nobody), row.get(2)?);
-                let first = ends.map_or(position, |(first, _)| first);
-                ends = Some((first, position));
+            let (mut after, mut bytes, mut runs, mut reader) = (after, 0, Runs::default(), Reader::default());
+            while bytes < wanted && runs.count < DROP_ROWS.unsigned_abs() {
+                let mut rows = statement.query([after, DROP_ROWS])?;
+                let before = after;
+                while let Some(row) = rows.next()? {
+                    after = row.get(0)?;
+                    // A row that can't be read any more is dropped as well, of nobody.
+                    let record = crate::store::record(row)?;
+                    let item = record.as_ref().map(|record| reader.item(record));
+                    if item.as_ref().is_some_and(is_receipt) {
+                        continue;
+                    }
+                    bytes += record.as_ref().map_or(PAGE_BYTES, cost);
+                    let nobody =
+                        || Owner { pipeline: String::new(), source: String::new(), name: String::new() };
+                    self.count(item.as_ref().map_or_else(nobody, Owner::of), row.get(2)?);
+                    item.as_ref().and_then(numbered).into_iter().for_each(|number| done.lost.add(number));
+                    runs.add(after);
+                    if bytes >= wanted {
+                        break;
+                    }
+                }
+                if after == before {
+                    break;
+                }
             }
-            drop(rows);
-            if let Some((first, last)) = ends {
-                done.dropped += delete(self.connection, (first, last))?.unsigned_abs();
-                done.dropped_upto = done.dropped_upto.max(last);
+            drop(statement);
+            if after > self.handed_over {
+                self.searched = self.searched.max(after);
+            }
+            if runs.count > 0 {
+                for run in &runs.list {
+                    done.dropped += delete(self.connection, *run)?.unsigned_abs();
+                }
+                done.dropped_runs.extend(runs.list);
                 self.free = None;
                 return Ok(true);
             }
@@ -159,8 +188,8 @@ impl<'a> Room<'a> {
         dropped.last_at = dropped.last_at.max(at);
     }
 
-    /// Writes down what was dropped.
-    pub(crate) fn settle(self) -> rusqlite::Result<()> {
+    /// Writes down what was dropped. Gives up to where nothing is left that may be.
+    pub(crate) fn settle(self, lost: &Lost) -> rusqlite::Result<i64> {
         const SQL: &str = "INSERT INTO monmon_spool_dropped (pipeline, source, name, count, first_at, last_at) \
             VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET count = count + excluded.count, \
             first_at = min(first_at, excluded.first_at), last_at = max(last_at, excluded.last_at)";
@@ -168,7 +197,26 @@ impl<'a> Room<'a> {
             let mut statement = self.connection.prepare_cached(SQL)?;
             statement.execute((&owner.pipeline, &owner.source, &owner.name, count, first_at, last_at))?;
         }
-        Ok(())
+        lost.write(self.connection)?;
+        Ok(self.searched)
+    }
+}
+
+/// Positions in their order, as first and last of those that follow one another.
+#[derive(Default)]
+struct Runs {
+    list: Vec<(i64, i64)>,
+    count: u64,
+}
+
+impl Runs {
+    fn add(&mut self, position: i64) {
+        self.count += 1;
+        match self.list.last_mut() {
+            // What lies between two is not there any more.
+            Some((_, last)) if *last + 1 == position => *last = position,
+            _ => self.list.push((position, position)),
+        }
     }
 }
 

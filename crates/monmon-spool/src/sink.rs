@@ -95,8 +95,12 @@ impl SpoolSink {
     ) -> Result<SpoolSink, StageError> {
         let mut tell = Teller::new(&context, &path);
         let now = context.clock.now();
-        let opening = move || Store::open(path, settings.bound, settings.when_full, now);
-        let (store, totals, renewal) = tokio::task::spawn_blocking(opening).await.map_err(ended)??;
+        let opening = move || {
+            let (store, totals, renewal) = Store::open(path, settings.bound, settings.when_full, now)?;
+            let lost = store.lost()?;
+            Ok::<_, SpoolError>((store, totals, lost, renewal))
+        };
+        let (store, totals, lost, renewal) = tokio::task::spawn_blocking(opening).await.map_err(ended)??;
         tell.opened(totals, renewal.as_ref());
         let mut inner = Inner::new(spec, context.clone());
         inner.start();
@@ -121,7 +125,7 @@ impl SpoolSink {
                 retry_at: None,
                 full_until: None,
             },
-            desk: Desk::new(totals),
+            desk: Desk::new(totals, lost),
             tell,
             incoming: VecDeque::new(),
             refusals: Vec::new(),

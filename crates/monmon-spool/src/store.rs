@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use monmon_stage::{Ack, Item};
-use rusqlite::{Connection, Row, TransactionBehavior, named_params};
+use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, named_params};
 
 use crate::error::{SpoolError, SpoolErrorKind};
 use crate::file::{Bound, FileId, Lock, bytes_on_disk, check_path, connect, limit_journal};
+use crate::lost::{Lost, numbered};
 use crate::record::{Kind, Reader, Record};
 use crate::renew::{Renewal, finish_renewal, renew, rescue};
 use crate::room::{Room, WhenFull};
@@ -25,6 +26,8 @@ pub(crate) struct Store {
     lock: Lock,
     open: Option<Open>,
     reader: Reader,
+    /// Up to this position nothing is left to be dropped but what is with the sink.
+    searched: i64,
 }
 
 struct Open {
@@ -64,9 +67,13 @@ pub(crate) struct Done {
     pub(crate) appended: usize,
     /// Those of them that there was no room for.
     pub(crate) refused: Vec<i64>,
-    /// Older rows that were dropped to make room: how many, and up to which position.
+    /// Older rows that were dropped to make room: how many, and which, as first and last positions.
     pub(crate) dropped: u64,
-    pub(crate) dropped_upto: i64,
+    pub(crate) dropped_runs: Vec<(i64, i64)>,
+    /// Numbers of measurements that were acked and are not delivered any more.
+    pub(crate) lost: Lost,
+    /// All that the file knows of such numbers, where there are more now.
+    pub(crate) all_lost: Option<Lost>,
     pub(crate) rows: Vec<(i64, Item)>,
     pub(crate) totals: Totals,
 }
@@ -98,7 +105,8 @@ impl Store {
         check_path(&path)?;
         let lock = Lock::take(&path)?;
         finish_renewal(&path)?;
-        let mut store = Store { path, bound, when_full, lock, open: None, reader: Reader::default() };
+        let mut store =
+            Store { path, bound, when_full, lock, open: None, reader: Reader::default(), searched: i64::MIN };
         let renewal = store.reopen(now)?;
         let totals = store.totals()?;
         Ok((store, totals, renewal))
@@ -168,19 +176,26 @@ impl Store {
         Ok(renewal)
     }
 
+    /// What was lost before.
+    pub(crate) fn lost(&self) -> Result<Lost, SpoolError> {
+        let Some(open) = &self.open else { return Err(SpoolError::new(SpoolErrorKind::Other, &self.path)) };
+        Lost::read(&open.connection).map_err(|error| SpoolError::sort(error, &self.path))
+    }
+
     fn totals(&self) -> Result<Totals, SpoolError> {
         let Some(open) = &self.open else { return Err(SpoolError::new(SpoolErrorKind::Other, &self.path)) };
         totals(&open.connection, &self.path)
     }
 
     fn attempt(&mut self, work: &Work) -> Result<Done, SpoolError> {
-        let Store { path, bound, when_full, open, reader, .. } = self;
+        let Store { path, bound, when_full, open, reader, searched, .. } = self;
         let Some(open) = open else { return Err(SpoolError::new(SpoolErrorKind::Other, path)) };
         open.check_place(path)?;
         let sort = |error| SpoolError::sort(error, path);
         let mut done = Done::default();
         if !(work.appends.is_empty() && work.deletes.is_empty() && work.set_aside.is_empty()) {
-            transact(&mut open.connection, work, *bound, *when_full, &mut done).map_err(|error| {
+            let limits = (*bound, *when_full, *searched);
+            *searched = transact(&mut open.connection, work, limits, &mut done).map_err(|error| {
                 let error = sort(error);
                 // The driver says the same of a full disk and of a bound that is met.
                 match error.kind() == SpoolErrorKind::DiskFull && at_bound(&open.connection, *bound) {
@@ -189,6 +204,9 @@ impl Store {
                 }
             })?;
             open.check_place(path)?;
+            if done.lost != Lost::default() {
+                done.all_lost = Some(Lost::read(&open.connection).map_err(sort)?);
+            }
         }
         if let Some(after) = work.read_after {
             done.rows = read(&open.connection, reader, after, path)?;
@@ -268,10 +286,9 @@ fn at_bound(connection: &Connection, bound: Bound) -> bool {
 fn transact(
     connection: &mut Connection,
     work: &Work,
-    bound: Bound,
-    when_full: WhenFull,
+    (bound, when_full, searched): (Bound, WhenFull, i64),
     done: &mut Done,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<i64> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut items = 0i64;
     for run in runs(&work.deletes) {
@@ -281,9 +298,10 @@ fn transact(
         let copy =
             "INSERT OR REPLACE INTO monmon_spool_refused SELECT * FROM monmon_spool_item WHERE position = ?1";
         transaction.prepare_cached(copy)?.execute([position])?;
+        lose(&transaction, *position, done)?;
         items -= delete(&transaction, (*position, *position))?;
     }
-    let mut room = Room::new(&transaction, bound, when_full, work.handed_over);
+    let mut room = Room::new(&transaction, bound, when_full, (work.handed_over, searched));
     let mut last_position = 0;
     for append in &work.appends {
         let record = Record::encode(append.position, &append.item);
@@ -297,10 +315,20 @@ fn transact(
         }
     }
     items -= i64::try_from(done.dropped).unwrap_or(i64::MAX);
-    room.settle()?;
+    let searched = room.settle(&done.lost)?;
     let update = "UPDATE monmon_spool_total SET items = items + ?1, last_position = max(last_position, ?2)";
     transaction.prepare_cached(update)?.execute([items, last_position])?;
-    transaction.commit()
+    transaction.commit()?;
+    Ok(searched)
+}
+
+/// What is set aside is not delivered, though it was acked.
+fn lose(connection: &Connection, position: i64, done: &mut Done) -> rusqlite::Result<()> {
+    let sql = "SELECT position, kind, at, body, origin, checksum FROM monmon_spool_item WHERE position = ?1";
+    let found = connection.prepare_cached(sql)?.query_row([position], record).optional()?;
+    let item = found.flatten().map(|record| Reader::default().item(&record));
+    item.as_ref().and_then(numbered).into_iter().for_each(|number| done.lost.add(number));
+    Ok(())
 }
 
 /// How many rows are new.

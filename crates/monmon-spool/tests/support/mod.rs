@@ -5,13 +5,14 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Write;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use monmon_model::{Origin, Rejected, RejectedReason};
+use monmon_model::{Event, Origin, Receipt, Rejected, RejectedReason};
 use monmon_spool::{SPOOL, SpoolStatus, wrap};
 use monmon_stage::{
     Batch, DecodeContext, EDGE_PLACES, Emitter, Envelope, Inlet, Item, OpenFuture, OpenStage, Sink,
@@ -51,6 +52,7 @@ pub(crate) enum Mode {
 pub(crate) struct Server {
     mode: watch::Sender<Mode>,
     got: Mutex<Vec<u64>>,
+    receipts: Mutex<Vec<Receipt>>,
     count: watch::Sender<usize>,
     /// Where it writes what it got, before it says so.
     log: Option<File>,
@@ -68,7 +70,13 @@ impl Server {
     }
 
     fn with_log(mode: Mode, log: Option<File>) -> Server {
-        Server { mode: watch::Sender::new(mode), got: Mutex::default(), count: watch::Sender::new(0), log }
+        Server {
+            mode: watch::Sender::new(mode),
+            got: Mutex::default(),
+            receipts: Mutex::default(),
+            count: watch::Sender::new(0),
+            log,
+        }
     }
 
     pub(crate) fn set(&self, mode: Mode) {
@@ -80,6 +88,10 @@ impl Server {
         self.got.lock().expect("no holder panics").clone()
     }
 
+    pub(crate) fn receipts(&self) -> Vec<Receipt> {
+        self.receipts.lock().expect("no holder panics").clone()
+    }
+
     /// Waits until so many were delivered.
     pub(crate) async fn has(&self, count: usize) {
         self.count.subscribe().wait_for(|now| *now >= count).await.expect("the server is here");
@@ -89,6 +101,11 @@ impl Server {
         if let Some(mut log) = self.log.as_ref() {
             writeln!(log, "{}", number(&envelope.item)).expect("it can be written");
         }
+        if let Item::Event(reported) = &envelope.item
+            && let Event::Receipt(receipt) = &*reported.event
+        {
+            self.receipts.lock().expect("no holder panics").push(receipt.clone());
+        }
         let mut got = self.got.lock().expect("no holder panics");
         got.push(number(&envelope.item));
         self.count.send_replace(got.len());
@@ -97,10 +114,16 @@ impl Server {
     }
 }
 
+/// Receipts have numbers from here on, by the last number that they are about.
+pub(crate) const RECEIPTS: u64 = 1_000_000;
+
 pub(crate) fn number(item: &Item) -> u64 {
     match item {
         Item::Measurement(measured) => measured.measurement.seq,
-        Item::Event(_) => panic!("no test here gives events"),
+        Item::Event(reported) => match &*reported.event {
+            Event::Receipt(receipt) => RECEIPTS + receipt.last_seq,
+            Event::Incident(_) => panic!("no test here gives incidents"),
+        },
         Item::Rejected(refused) => refused.rejected.message.parse().expect("a test's message is its number"),
     }
 }
@@ -213,6 +236,28 @@ impl Rig {
         Envelope::rejected(rejected, None, self.book.ack(number))
     }
 
+    /// The receipt of some of the measurements.
+    pub(crate) fn receipt(&self, numbers: RangeInclusive<u64>) -> Envelope {
+        let of = measurement("docs", *numbers.end());
+        let at = of.scheduled_at;
+        let event = Event::Receipt(Receipt {
+            id: of.id,
+            prober: of.prober,
+            pipeline: "test".to_owned(),
+            source: "source".to_owned(),
+            at,
+            began_at: at,
+            slots_from: at,
+            slots_until: at,
+            first_seq: *numbers.start(),
+            last_seq: *numbers.end(),
+            ids_xor: of.id,
+            failed: 0,
+            last: false,
+        });
+        Envelope::event(event, None, self.book.ack(RECEIPTS + *numbers.end()))
+    }
+
     pub(crate) fn batch(&self, seqs: impl IntoIterator<Item = u64>) -> Batch {
         let envelope = |seq| Envelope::measurement(measurement("docs", seq), None, self.book.ack(seq));
         seqs.into_iter().map(envelope).collect()
@@ -267,7 +312,7 @@ impl Running {
     }
 
     /// Gives measurements by their numbers beside the test, however long that takes.
-    pub(crate) fn feed(&self, book: &Arc<AckBook>, numbers: std::ops::RangeInclusive<u64>) -> JoinSet<()> {
+    pub(crate) fn feed(&self, book: &Arc<AckBook>, numbers: RangeInclusive<u64>) -> JoinSet<()> {
         let (out, book) = (self.out.clone().expect("the input is open"), book.clone());
         let numbers: Vec<u64> = numbers.collect();
         let mut feeding = JoinSet::new();
@@ -276,6 +321,20 @@ impl Running {
                 let envelope =
                     |seq: &u64| Envelope::measurement(measurement("docs", *seq), None, book.ack(*seq));
                 out.emit(some.iter().map(envelope).collect()).await.expect("the spool goes on");
+            }
+        });
+        feeding
+    }
+
+    /// Gives receipts beside the test, each of one number.
+    pub(crate) fn feed_receipts(&self, rig: &Rig, count: u64) -> JoinSet<()> {
+        let out = self.out.clone().expect("the input is open");
+        let mut receipts: Vec<Envelope> = (1..=count).map(|number| rig.receipt(number..=number)).collect();
+        let mut feeding = JoinSet::new();
+        feeding.spawn(async move {
+            while !receipts.is_empty() {
+                let some = receipts.drain(..receipts.len().min(50)).collect();
+                out.emit(some).await.expect("the spool goes on");
             }
         });
         feeding
