@@ -5,7 +5,11 @@ mod support;
 use std::process::Output;
 
 use jiff::Timestamp;
+use monmon_http::Slots;
+use monmon_model::measurement_id;
+use serde_json::Value;
 use support::{Database, Place};
+use uuid::Uuid;
 
 /// A measurement as both stores take it: text, for `INSERT`.
 const ROWS: usize = 3_000;
@@ -245,4 +249,88 @@ fn a_plan_changes_nothing_and_what_it_told_then_goes() {
     let wrong = stores.maintain(&["--retention", "measurements=1d,minutes=1h"]);
     assert!(wrong.iter().all(|output| output.status.code() == Some(2)), "{wrong:?}");
     assert!(text(&wrong[0]).contains("--retention: `minutes`: expected a duration from 1d"), "{wrong:?}");
+}
+
+/// Every slot of a check over the three days before today, as its prober would have stored it: some down, some not known, and
+/// a night of maintenance.
+fn three_days(first_us: i64) -> String {
+    let (check, prober) =
+        (uuid("00000000-0000-5000-8000-000000000000"), uuid("00000000-0000-4000-8000-0000000000a0"));
+    let slots = Slots::of(check, 60_000_000, None).expect("slots");
+    let mut slot = slots.at_or_after(first_us);
+    let mut rows = Vec::new();
+    while slot < first_us + 3 * 86_400_000_000 {
+        let time = Timestamp::from_microsecond(slot).expect("a time");
+        let number = rows.len() + 1;
+        let (outcome, error) = match number % 23 {
+            0 => ("down", "'connect_refused'"),
+            7 => ("unknown", "'overload'"),
+            _ => ("up", "NULL"),
+        };
+        let details = if number % 1_440 < 60 { "'{\"maintenance\":\"patching\"}'" } else { "NULL" };
+        rows.push(format!(
+            "('{}', '{check}', '00000000-0000-5000-8000-0000000000d0', '00000000-0000-7000-8000-0000000000b0', \
+             '{time:.6}', {number}, {}, 10, 20, 30, 1, '{outcome}', {error}, {details})",
+            measurement_id(prober, check, time, 1),
+            number * 7_919 % 90_000,
+        ));
+        slot = slots.next(slot);
+    }
+    format!("INSERT INTO monmon_measurement ({COLUMNS}, details) VALUES {}", rows.join(", "))
+}
+
+fn uuid(text: &str) -> Uuid {
+    text.parse().expect("an id")
+}
+
+#[test]
+fn a_report_is_the_same_before_and_after_measurements_have_gone() {
+    let stores = Stores::new();
+    things().iter().for_each(|sql| stores.both(sql));
+    let day_us = 86_400_000_000;
+    let now_us = Timestamp::now().as_microsecond();
+    let today_us = now_us - now_us.rem_euclid(day_us);
+    let first_us = today_us - 3 * day_us;
+    stores.both(&three_days(first_us));
+    stores.both(&row_of_now());
+    let at = |us: i64| Timestamp::from_microsecond(us).expect("a time").to_string();
+    let report = |url: &str, since_us: i64, until_us: i64| {
+        let (since, until) = (at(since_us), at(until_us));
+        let arguments = ["report", "--store", url, "--since", &since, "--until", &until, "--format", "json"];
+        let output = stores.place.output(&arguments);
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+        let mut check = report["checks"][0].clone();
+        // Of what has gone it is not known, as the documentation says.
+        let apart = check.as_object_mut().and_then(|check| check.remove("maintenance"));
+        (check, apart, report["is_summed"].as_bool().unwrap_or(false))
+    };
+    let hour_us = 3_600_000_000;
+    let windows = [
+        (first_us, today_us),
+        (first_us, first_us + day_us),
+        (first_us + 5 * hour_us, first_us + 40 * hour_us),
+    ];
+    let reports = || -> Vec<_> {
+        let of = |url: &String| windows.map(|(since_us, until_us)| report(url, since_us, until_us));
+        stores.urls.iter().map(of).collect()
+    };
+    let before = reports();
+    assert_eq!(before[0], before[1], "both stores tell the same");
+    let (check, apart, is_summed) = &before[0][0];
+    assert_eq!((check["slots_due"].as_u64(), *is_summed), (Some(3 * 1_440), false), "{check:#}");
+    assert!(apart.as_ref().is_some_and(|apart| apart["down"].as_u64() > Some(3)), "{apart:?}");
+    let rows = || stores.database.count("SELECT count(*) FROM monmon_measurement").unwrap_or(0);
+    let all = rows();
+    support::eventually("the first days have gone", || {
+        stores.maintain(&["--retention", "measurements=1d"]);
+        let left = "SELECT count(*) FROM monmon_measurement WHERE scheduled_at < ?1";
+        let first = at(first_us + day_us);
+        let in_file = stores.sqlite.query_row(left, [first], |row| row.get::<_, i64>(0));
+        rows() <= all - 2 * 1_440 && in_file == Ok(0)
+    });
+    for (before, after) in before.iter().zip(reports()) {
+        for ((check, ..), (checked, _, is_summed)) in before.iter().zip(&after) {
+            assert_eq!((checked, *is_summed), (check, true));
+        }
+    }
 }

@@ -3,13 +3,15 @@
 
 use uuid::Uuid;
 
-use crate::{Labels, Outcome};
+use crate::{Histogram, Labels, Outcome};
 
 /// The slots that are read: from the first instant up to, and without, the second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AuditWindow {
     pub since_us: i64,
     pub until_us: i64,
+    /// From when to when sums are read of days of which measurements have gone; for a report only.
+    pub sums: Option<(i64, i64)>,
 }
 
 /// What rows refer to, and what probers said of themselves.
@@ -18,8 +20,6 @@ pub struct AuditFacts {
     pub probers: Vec<AuditProber>,
     pub boots: Vec<AuditBoot>,
     pub definitions: Vec<AuditDefinition>,
-    /// Those that are given between the window's ends.
-    pub receipts: Vec<AuditReceipt>,
     /// Times of which retention has dropped measurements: from one instant up to, and without, another.
     pub dropped: Vec<(i64, i64)>,
     /// Incidents that were open at some time of the window.
@@ -55,11 +55,11 @@ pub struct AuditDefinition {
 }
 
 /// A row of `monmon_receipt`.
-#[derive(Clone, Debug)]
-pub struct AuditReceipt {
+#[derive(Clone, Copy, Debug)]
+pub struct AuditReceipt<'a> {
     pub boot_id: Uuid,
-    pub pipeline: String,
-    pub source: String,
+    pub pipeline: &'a str,
+    pub source: &'a str,
     pub at_us: i64,
     pub began_us: i64,
     pub slots_from_us: i64,
@@ -92,8 +92,10 @@ pub struct AuditRow<'a> {
     pub seq: u64,
     pub attempt: u32,
     pub outcome: Outcome,
-    /// How long the exchange took; only where the site answered.
+    /// How long the exchange took; only where it came to its end.
     pub total_us: Option<u32>,
+    /// The slot lies in a window of maintenance.
+    pub maintenance: bool,
     /// Why the outcome is `unknown`.
     pub error_kind: Option<&'a str>,
     /// What is said of a slot that was never begun.
@@ -131,13 +133,43 @@ pub struct AuditRollup<'a> {
     pub difference: &'a str,
 }
 
+/// What one day, or one hour of a day that lies in the window in part, came to before measurements of it went: a row of
+/// `monmon_rollup_check_day` or `monmon_rollup_check_hour`.
+#[derive(Clone, Copy, Debug)]
+pub struct AuditSum {
+    pub check_id: Uuid,
+    pub definition_id: Uuid,
+    pub start_us: i64,
+    pub width_us: i64,
+    pub first_us: i64,
+    pub last_us: i64,
+    pub slots_known: u64,
+    pub up: u64,
+    pub down: u64,
+}
+
+/// The same of times: of a row of `monmon_rollup_day` or `monmon_rollup_hour`.
+#[derive(Clone, Debug)]
+pub struct AuditTimes {
+    pub check_id: Uuid,
+    pub prober_id: Uuid,
+    pub start_us: i64,
+    pub width_us: i64,
+    pub histogram: Histogram,
+}
+
 /// Whoever holds it all against each other.
 pub trait AuditReader {
     /// Comes once, before everything else.
     fn facts(&mut self, facts: AuditFacts);
+    /// Those that are given between the window's ends; they come before all rows.
+    fn receipt(&mut self, receipt: &AuditReceipt<'_>);
     fn row(&mut self, row: &AuditRow<'_>);
     /// Letters come behind all rows.
     fn letter(&mut self, letter: &AuditLetter<'_>);
     fn offsets(&mut self, offsets: &AuditOffsets<'_>);
     fn rollup(&mut self, rollup: &AuditRollup<'_>);
+    /// Days, one more at each end of the window, and the hours of the days at its ends.
+    fn sum(&mut self, sum: &AuditSum);
+    fn times(&mut self, times: &AuditTimes);
 }

@@ -148,6 +148,21 @@ pub fn receipt_id(boot: Uuid, first_seq: u64, last_seq: u64, at: Timestamp) -> U
     made_v7(at, hash)
 }
 
+/// The id of what a sink keeps for how long: a UUIDv8 of a hash of its pipeline and its name, as `monmon_retention_register`
+/// makes it in PostgreSQL.
+pub fn retention_id(pipeline: &str, stage: &str) -> Uuid {
+    let mut hash = Sha256::new();
+    for part in ["monmon.retention", pipeline, "\n", stage] {
+        hash.update(part.as_bytes());
+    }
+    let digest = hash.finalize();
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest[..16]);
+    bytes[6] = 0x80 | (bytes[6] & 0x0f);
+    bytes[8] = 0x80 | (bytes[8] & 0x0f);
+    Uuid::from_bytes(bytes)
+}
+
 /// The id of one life of a source: drawn, not made, because no two lives are the same.
 pub fn boot_id(now: Timestamp) -> Uuid {
     let mut hash = Sha256::new();

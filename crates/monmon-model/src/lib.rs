@@ -22,7 +22,7 @@ pub mod wire;
 
 pub use audit::{
     AuditBoot, AuditDefinition, AuditFacts, AuditIncident, AuditLetter, AuditOffsets, AuditProber,
-    AuditReader, AuditReceipt, AuditRollup, AuditRow, AuditWindow,
+    AuditReader, AuditReceipt, AuditRollup, AuditRow, AuditSum, AuditTimes, AuditWindow,
 };
 pub use check::{Check, Labels, Prober};
 pub use dead_letter::{DeadLetter, DeadLetterFilter, Replayed};
@@ -31,7 +31,7 @@ pub use failure::{Failure, FailureKind, Owner, Phase};
 pub use histogram::Histogram;
 pub use id::{
     batch_id, boot_id, check_id, context_id, definition_id, incident_id, match_id, measurement_id,
-    receipt_id, rejected_id, rollup_id, tls_id, verdict_id,
+    receipt_id, rejected_id, retention_id, rollup_id, tls_id, verdict_id,
 };
 pub use incident::{Incident, IncidentState, StoredIncident};
 pub use match_result::{Match, MatchStatus, Metric};

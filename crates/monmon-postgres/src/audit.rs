@@ -12,6 +12,7 @@ use monmon_model::{
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, Row, RowStream};
 
+use crate::audit_sums::sums;
 use crate::connect::{Timeouts, begin, connect};
 use crate::error::StoreError;
 use crate::migrate::check_schema;
@@ -44,7 +45,8 @@ const KEPT_FROM: &str = "SELECT min(monmon_uuid_time(bound)) \
 const ROWS: &str = "SELECT id, check_id, definition_id, boot_id, scheduled_at, seq, attempt, outcome, \
         CASE WHEN outcome = 'unknown' THEN error_kind END, \
         CASE WHEN outcome = 'unknown' AND error_phase = 'start' THEN error_message END, \
-        CASE WHEN status IS NOT NULL THEN total_us END \
+        CASE WHEN error_kind IS NULL AND outcome <> 'unknown' THEN total_us END, \
+        details ->> 'maintenance' IS NOT NULL \
     FROM monmon_measurement_full WHERE id >= monmon_uuid_floor($1) AND id < monmon_uuid_floor($2)";
 
 const LETTERS: &str = "SELECT id, reason, bytes FROM monmon_dead_letter \
@@ -103,7 +105,7 @@ async fn read(
     window: AuditWindow,
     reader: &mut (dyn AuditReader + Send),
 ) -> Result<(), Error> {
-    let AuditWindow { since_us, until_us } = window;
+    let AuditWindow { since_us, until_us, .. } = window;
     let time = |at_us| Timestamp::from_microsecond(at_us).unwrap_or(Timestamp::UNIX_EPOCH);
     let bounds = (time(since_us), time(until_us));
     client
@@ -115,6 +117,10 @@ async fn read(
     let facts = facts(client, bounds).await?;
     let has_rollups = facts.has_rollups;
     reader.facts(facts);
+    let mut receipts = pin!(stream(client, RECEIPTS, bounds).await?);
+    while let Some(row) = receipts.try_next().await? {
+        reader.receipt(&receipt(&row)?);
+    }
     let mut rows = pin!(stream(client, ROWS, bounds).await?);
     while let Some(row) = rows.try_next().await? {
         reader.row(&AuditRow {
@@ -129,6 +135,7 @@ async fn read(
             error_kind: row.try_get(8)?,
             message: row.try_get(9)?,
             total_us: row.try_get::<_, Option<i32>>(10)?.and_then(|us| u32::try_from(us).ok()),
+            maintenance: row.try_get::<_, Option<bool>>(11)?.unwrap_or_default(),
         });
     }
     let mut letters = pin!(stream(client, LETTERS, bounds).await?);
@@ -157,6 +164,9 @@ async fn read(
                 difference: row.try_get(3)?,
             });
         }
+    }
+    if let Some((since_us, until_us)) = window.sums.filter(|_| has_rollups) {
+        sums(client, (time(since_us), time(until_us)), reader).await?;
     }
     client.batch_execute("COMMIT").await
 }
@@ -193,9 +203,6 @@ async fn facts(client: &Client, bounds: (Timestamp, Timestamp)) -> Result<AuditF
             labels: serde_json::from_value(row.try_get(7)?).unwrap_or_default(),
         });
     }
-    for row in client.query_typed(RECEIPTS, &bounds_of(&bounds)).await? {
-        facts.receipts.push(receipt(&row)?);
-    }
     let kept_from: Option<Timestamp> = client.query_typed_one(KEPT_FROM, &[]).await?.try_get(0)?;
     // Days are made as their rows come: where a boot began before the oldest, days were dropped.
     let kept_from_us = kept_from.map(Timestamp::as_microsecond);
@@ -223,7 +230,7 @@ async fn facts(client: &Client, bounds: (Timestamp, Timestamp)) -> Result<AuditF
     Ok(facts)
 }
 
-fn receipt(row: &Row) -> Result<AuditReceipt, Error> {
+fn receipt(row: &Row) -> Result<AuditReceipt<'_>, Error> {
     Ok(AuditReceipt {
         boot_id: row.try_get(0)?,
         pipeline: row.try_get(1)?,

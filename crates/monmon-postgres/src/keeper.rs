@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use monmon_stage::Retention;
+use monmon_stage::{Retention, StageContext};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
@@ -60,6 +60,7 @@ pub(crate) async fn keep_again(shared: Arc<Shared>, retention: Retention) {
 pub(crate) async fn keep(shared: Arc<Shared>, retention: Retention) {
     let mut troubled = false;
     let mut is_ahead = false;
+    let mut others_keep_longer = false;
     let mut runs = 0;
     let mut pack_from = 0;
     let mut progress = Progress::new();
@@ -85,6 +86,13 @@ pub(crate) async fn keep(shared: Arc<Shared>, retention: Retention) {
                         );
                     }
                     is_ahead = done.clock_ahead;
+                    if done.others_keep_longer && !others_keep_longer {
+                        warn!(
+                            stage = %shared.context.stage,
+                            "another sink of this store keeps some of it for longer; the longest times count"
+                        );
+                    }
+                    others_keep_longer = done.others_keep_longer;
                 }
                 runs = runs.wrapping_add(1);
             }
@@ -98,6 +106,10 @@ pub(crate) async fn keep(shared: Arc<Shared>, retention: Retention) {
                 }
                 troubled = true;
             }
+        }
+        if let Some(until) = rolled_until {
+            let age = shared.context.clock.now().duration_since(until).as_secs_f64();
+            shared.context.counters.state().set_rolled_until_age_seconds(age);
         }
         match progress.seen(rolled_until, Instant::now()) {
             Some(true) => {
@@ -122,8 +134,12 @@ async fn run(shared: &Shared, retention: Option<&Retention>, pack: bool) -> Resu
     let mut maintenance = Maintenance::open(&shared.target).await?;
     let mut done = Maintained::default();
     maintenance.roll_up(&mut done).await?;
-    if let Some(retention) = retention {
-        maintenance.let_go(retention, shared.context.clock.now(), &mut done).await?;
+    if let Some(own) = retention {
+        let StageContext { pipeline, stage, clock, .. } = &shared.context;
+        maintenance.register(pipeline, stage, own).await?;
+        let longest = maintenance.longest(own).await?;
+        done.others_keep_longer = longest != Retention::longest(std::slice::from_ref(own));
+        maintenance.let_go(&longest, clock.now(), &mut done).await?;
     }
     if pack {
         pack_days(&shared.target, Some(PACKING), &mut done).await;
@@ -134,6 +150,9 @@ async fn run(shared: &Shared, retention: Option<&Retention>, pack: bool) -> Resu
 fn tell(shared: &Shared, done: &Maintained) {
     let stage = &shared.context.stage;
     debug!(%stage, ?done, "maintained");
+    if let Some(until) = done.healed_from {
+        warn!(%stage, %until, "rollups were ahead of the database's clock, and are made again from yesterday on");
+    }
     if !done.dropped.is_empty() || !done.thinned.is_empty() || done.days_deleted > 0 {
         info!(
             %stage, dropped = done.dropped.len(), thinned = done.thinned.len(), days = done.days_deleted,

@@ -6,6 +6,7 @@
 
 mod access;
 mod audit;
+mod audit_sums;
 mod connect;
 mod conninfo;
 mod dead_letters;

@@ -1,6 +1,6 @@
 //! Rollups, retention and packing: what the sink does beside its writers, and `monmon db maintain` when it is asked to.
 //!
-//! The work is done by functions of the database (`sql/postgres/0009_rollups.sql`, `0010_retention.sql`), so that `psql`
+//! The work is done by functions of the database (`sql/postgres/0009_rollups.sql`, `0010_retention.sql`, `0014_upkeep.sql`), so that `psql`
 //! can do it too; here is the order. Each step is one transaction and one message, which takes the maintenance's lock,
 //! does a bounded piece, and leaves everything whole: it may be killed anywhere, any number may run at once, and a pooler
 //! may give each step another session.
@@ -27,7 +27,7 @@ const SETTLE_WAIT: Duration = Duration::from_secs(20);
 const SETTLE_PAUSE: Duration = Duration::from_millis(100);
 /// Steps of one run: a year in pieces of six hours, twice over.
 const STEPS_MAX: usize = 3_000;
-/// Rows that one statement deletes of the days.
+/// Rows that one statement deletes of the days, or of receipts.
 const DAYS_SLICE: u32 = 5_000;
 /// How far a clock may be ahead of the database's; beyond it is wrong, and says nothing of what is old.
 const AHEAD_MAX: &str = "1 hour";
@@ -61,6 +61,12 @@ pub struct Maintained {
     pub held_up: bool,
     /// The caller's clock is ahead of the database's: nothing was let go of.
     pub clock_ahead: bool,
+    /// Rollups were said to reach up to here, beyond now, and are made again.
+    pub healed_from: Option<Timestamp>,
+    /// Receipts that nothing is left of which they could prove.
+    pub receipts_deleted: u64,
+    /// Another sink of this store keeps something for longer, and so that was kept.
+    pub others_keep_longer: bool,
 }
 
 /// A partition that is to go.
@@ -80,7 +86,9 @@ pub async fn retention_plan(
     retention: &Retention,
     now: Timestamp,
 ) -> Result<Vec<Going>, StoreError> {
-    Maintenance::open(target).await?.plan(retention, now).await
+    let mut maintenance = Maintenance::open(target).await?;
+    let retention = maintenance.longest(retention).await?;
+    maintenance.plan(&retention, now).await
 }
 
 /// Rolls up what can be, makes partitions ahead, lets go of what `retention` no longer keeps, and packs what is left.
@@ -93,7 +101,9 @@ pub async fn maintain(
     let mut done = Maintained::default();
     maintenance.roll_up(&mut done).await?;
     if let Some(retention) = retention {
-        maintenance.let_go(retention, now, &mut done).await?;
+        let longest = maintenance.longest(retention).await?;
+        done.others_keep_longer = longest != Retention::longest(std::slice::from_ref(retention));
+        maintenance.let_go(&longest, now, &mut done).await?;
     }
     pack_days(target, None, &mut done).await;
     Ok(done)
@@ -132,6 +142,8 @@ impl Maintenance {
             "SELECT monmon_create_partitions((now() AT TIME ZONE 'UTC')::date, (now() AT TIME ZONE 'UTC')::date + {DAYS_AHEAD})"
         );
         self.ask(&ahead).await?;
+        let healed = format!("SELECT {} AS was FROM monmon_rollup_heal() AS h(was)", utc("was"));
+        done.healed_from = text(self.ask(&healed).await?.first(), "was").parse().ok();
         let until = self.settle(done).await?;
         // Each late day once: who is always late would otherwise keep the server busy, and the new hours waiting.
         let mut late_from = "-infinity".to_owned();
@@ -185,8 +197,33 @@ impl Maintenance {
     }
 
     async fn rolled_until(&mut self) -> Result<Option<Timestamp>, StoreError> {
-        let sql = "SELECT to_char(rolled_until AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') AS until FROM monmon_rollup_state";
-        Ok(text(self.ask(sql).await?.first(), "until").parse().ok())
+        let sql = format!("SELECT {} AS until FROM monmon_rollup_state", utc("rolled_until"));
+        Ok(text(self.ask(&sql).await?.first(), "until").parse().ok())
+    }
+
+    /// A sink says what it keeps for how long.
+    pub(crate) async fn register(
+        &mut self,
+        pipeline: &str,
+        stage: &str,
+        retention: &Retention,
+    ) -> Result<(), StoreError> {
+        let (pipeline, stage) = (literal(pipeline), literal(stage));
+        let policy = literal(&retention.policy().to_string());
+        let register = format!("SELECT monmon_retention_register({pipeline}, {stage}, {policy}::jsonb)");
+        self.ask(&register).await.map(drop)
+    }
+
+    /// What is kept by all sinks that were seen lately: each thing for the longest of its times.
+    pub(crate) async fn longest(&mut self, retention: &Retention) -> Result<Retention, StoreError> {
+        let rows = self.ask("SELECT p AS policy FROM monmon_retention_policies() AS p").await?;
+        let mut all = vec![retention.clone()];
+        for row in &rows {
+            // One that cannot be read is of a newer version, and may keep anything.
+            let policy = serde_json::from_str(&text(Some(row), "policy")).ok();
+            all.push(policy.and_then(|policy| Retention::of_policy(&policy)).unwrap_or_default());
+        }
+        Ok(Retention::longest(&all))
     }
 
     pub(crate) async fn plan(
@@ -235,6 +272,14 @@ impl Maintenance {
                 break;
             }
             done.days_deleted += deleted;
+        }
+        let receipts = format!("SELECT monmon_retention_receipts({DAYS_SLICE}) AS deleted");
+        for _ in 0..STEPS_MAX {
+            let deleted: u64 = text(self.ask(&receipts).await?.first(), "deleted").parse().unwrap_or(0);
+            if deleted == 0 {
+                break;
+            }
+            done.receipts_deleted += deleted;
         }
         Ok(())
     }
@@ -327,6 +372,11 @@ impl Maintenance {
 
 fn text(row: Option<&SimpleQueryRow>, column: &str) -> String {
     row.and_then(|row| row.get(column)).unwrap_or_default().to_owned()
+}
+
+/// An instant as a text that is read here.
+fn utc(column: &str) -> String {
+    format!("to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')")
 }
 
 fn literal(text: &str) -> String {

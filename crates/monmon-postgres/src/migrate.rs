@@ -35,6 +35,8 @@ const MIGRATIONS: &[Migration] = migrations! {
     10 "retention" "0010_retention.sql"
     11 "incidents" "0011_incidents.sql"
     12 "contexts" "0012_contexts.sql"
+    13 "uptime" "0013_uptime.sql"
+    14 "upkeep" "0014_upkeep.sql"
 };
 
 /// A migration that was applied by this call.

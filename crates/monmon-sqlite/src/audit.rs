@@ -5,14 +5,17 @@ use std::path::Path;
 use jiff::Timestamp;
 use monmon_model::{
     AuditBoot, AuditDefinition, AuditFacts, AuditIncident, AuditLetter, AuditOffsets, AuditProber,
-    AuditReader, AuditReceipt, AuditRow, AuditWindow, Outcome,
+    AuditReader, AuditReceipt, AuditRollup, AuditRow, AuditWindow, Outcome,
 };
 use rusqlite::types::{Type, ValueRef};
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
+use crate::audit_sums::sums;
 use crate::database::open_to_read;
 use crate::error::StoreError;
+use crate::maintain::faults_between;
+use crate::rollup::time;
 use crate::rows::instant;
 use crate::status::id_floor;
 
@@ -30,7 +33,8 @@ const RECEIPTS: &str = "SELECT boot_id, pipeline, source, at, began_at, slots_fr
 const ROWS: &str = "SELECT id, check_id, definition_id, boot_id, scheduled_at, seq, attempt, outcome, \
         CASE WHEN outcome = 'unknown' THEN error_kind END, \
         CASE WHEN outcome = 'unknown' AND error_phase = 'start' THEN error_message END, \
-        CASE WHEN status IS NOT NULL THEN total_us END \
+        CASE WHEN error_kind IS NULL AND outcome <> 'unknown' THEN total_us END, \
+        details ->> 'maintenance' IS NOT NULL \
     FROM monmon_measurement WHERE id >= ?1 AND id < ?2";
 
 const LETTERS: &str = "SELECT id, reason, bytes FROM monmon_dead_letter \
@@ -68,12 +72,17 @@ pub fn audit_topics(path: &Path) -> Result<Vec<String>, StoreError> {
 }
 
 fn read(connection: &Connection, window: AuditWindow, reader: &mut dyn AuditReader) -> rusqlite::Result<()> {
-    let time = |at_us| Timestamp::from_microsecond(at_us).unwrap_or(Timestamp::UNIX_EPOCH);
-    let (since, until) = (time(window.since_us), time(window.until_us));
+    let time_of = |at_us| Timestamp::from_microsecond(at_us).unwrap_or(Timestamp::UNIX_EPOCH);
+    let (since, until) = (time_of(window.since_us), time_of(window.until_us));
     let ids = [id_floor(since), id_floor(until)];
     // What is read in one transaction is of one moment.
     let snapshot = connection.unchecked_transaction()?;
-    reader.facts(facts(&snapshot, &ids, (since, until))?);
+    reader.facts(facts(&snapshot, (since, until))?);
+    let mut query = snapshot.prepare(RECEIPTS)?;
+    let mut receipts = query.query(params![ids[0], ids[1]])?;
+    while let Some(row) = receipts.next()? {
+        reader.receipt(&receipt(row)?);
+    }
     let mut query = snapshot.prepare(ROWS)?;
     let mut rows = query.query(params![ids[0], ids[1]])?;
     while let Some(row) = rows.next()? {
@@ -89,6 +98,7 @@ fn read(connection: &Connection, window: AuditWindow, reader: &mut dyn AuditRead
             error_kind: text(row, 8)?,
             message: text(row, 9)?,
             total_us: row.get::<_, Option<i64>>(10)?.and_then(|us| u32::try_from(us).ok()),
+            maintenance: row.get(11)?,
         });
     }
     let mut query = snapshot.prepare(LETTERS)?;
@@ -112,14 +122,40 @@ fn read(connection: &Connection, window: AuditWindow, reader: &mut dyn AuditRead
             stored_us: micros(row, 6)?,
         });
     }
+    if has_rollups(&snapshot)? {
+        rollups(&snapshot, &ids, reader)?;
+        if let Some((since_us, until_us)) = window.sums {
+            sums(&snapshot, (time_of(since_us), time_of(until_us)), reader)?;
+        }
+    }
     Ok(())
 }
 
-fn facts(
-    connection: &Connection,
-    ids: &[String; 2],
-    bounds: (Timestamp, Timestamp),
-) -> rusqlite::Result<AuditFacts> {
+/// Days with measurements in the window are worked out anew.
+fn rollups(connection: &Connection, ids: &[String; 2], reader: &mut dyn AuditReader) -> rusqlite::Result<()> {
+    let end = |order: &str| {
+        let sql = format!(
+            "SELECT scheduled_at FROM monmon_measurement WHERE id >= ?1 AND id < ?2 ORDER BY id {order} LIMIT 1"
+        );
+        connection.query_row(&sql, params![ids[0], ids[1]], |row| time(row, 0)).optional()
+    };
+    let (Some(first), Some(last)) = (end("ASC")?, end("DESC")?) else { return Ok(()) };
+    for (level, day) in faults_between(connection, first, last)? {
+        reader.rollup(&AuditRollup {
+            level,
+            check_id: None,
+            start_us: day.as_microsecond(),
+            difference: "is not what the measurements come to",
+        });
+    }
+    Ok(())
+}
+
+fn has_rollups(connection: &Connection) -> rusqlite::Result<bool> {
+    has_table(connection, "monmon_rollup_checked")
+}
+
+fn facts(connection: &Connection, bounds: (Timestamp, Timestamp)) -> rusqlite::Result<AuditFacts> {
     let prober = |row: &Row<'_>| Ok(AuditProber { id: id(row, 0)?, name: row.get(1)? });
     let boot = |row: &Row<'_>| {
         Ok(AuditBoot { id: id(row, 0)?, prober_id: id(row, 1)?, first_seen_us: micros(row, 2)? })
@@ -140,7 +176,8 @@ fn facts(
         let begins_us = row.get::<_, i64>(0)? * 1_000_000;
         Ok((begins_us, begins_us + DAY_US))
     };
-    let dropped = match has_table(connection, "monmon_rollup_checked")? {
+    let has_rollups = has_rollups(connection)?;
+    let dropped = match has_rollups {
         true => all(connection, DROPPED, &[], day)?,
         false => Vec::new(),
     };
@@ -148,10 +185,9 @@ fn facts(
         probers: all(connection, PROBERS, &[], prober)?,
         boots: all(connection, BOOTS, &[], boot)?,
         definitions: all(connection, DEFINITIONS, &[], definition)?,
-        receipts: all(connection, RECEIPTS, ids, receipt)?,
         dropped,
         incidents: incidents(connection, bounds)?,
-        has_rollups: false,
+        has_rollups,
     })
 }
 
@@ -188,11 +224,11 @@ fn all<T>(
     connection.prepare(sql)?.query_map(rusqlite::params_from_iter(ids), read)?.collect()
 }
 
-fn receipt(row: &Row<'_>) -> rusqlite::Result<AuditReceipt> {
+fn receipt<'a>(row: &'a Row<'_>) -> rusqlite::Result<AuditReceipt<'a>> {
     Ok(AuditReceipt {
         boot_id: id(row, 0)?,
-        pipeline: row.get(1)?,
-        source: row.get(2)?,
+        pipeline: text(row, 1)?.unwrap_or_default(),
+        source: text(row, 2)?.unwrap_or_default(),
         at_us: micros(row, 3)?,
         began_us: micros(row, 4)?,
         slots_from_us: micros(row, 5)?,
@@ -212,20 +248,20 @@ fn text<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<Option<&'a str>
     }
 }
 
-fn id(row: &Row<'_>, column: usize) -> rusqlite::Result<Uuid> {
+pub(crate) fn id(row: &Row<'_>, column: usize) -> rusqlite::Result<Uuid> {
     text(row, column)?.unwrap_or_default().parse().map_err(|error| bad(column, error))
 }
 
-fn micros(row: &Row<'_>, column: usize) -> rusqlite::Result<i64> {
+pub(crate) fn micros(row: &Row<'_>, column: usize) -> rusqlite::Result<i64> {
     let at: Timestamp = text(row, column)?.unwrap_or_default().parse().map_err(|error| bad(column, error))?;
     Ok(at.as_microsecond())
 }
 
 /// A number that is never negative.
-fn long(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+pub(crate) fn long(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     row.get::<_, i64>(column).map(|number| u64::try_from(number).unwrap_or(0))
 }
 
-fn bad(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
+pub(crate) fn bad(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
 }

@@ -39,6 +39,7 @@ const MIGRATIONS: &[Migration] = migrations! {
     7 "0007_receipts.sql"
     8 "0008_rollups.sql"
     9 "0009_incidents.sql"
+    10 "0010_upkeep.sql"
 };
 
 /// When a commit is on the disk.

@@ -4,24 +4,40 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use monmon_stage::{Clock, Retention};
+use monmon_stage::{Retention, StageContext};
 use tracing::{debug, info, warn};
 
-use crate::maintain::maintain;
+use crate::maintain::maintain_as;
 
 /// From the end of one run to the next. Rollups are five minutes behind at best, so a shorter one gains little.
 const EVERY: Duration = Duration::from_secs(60);
 
 /// Runs until it is dropped.
-pub(crate) async fn keep(path: PathBuf, retention: Retention, stage: String, clock: Arc<dyn Clock>) {
+pub(crate) async fn keep(path: PathBuf, retention: Retention, context: StageContext) {
+    let stage = Arc::clone(&context.stage);
     let mut troubled = false;
+    let mut others_keep_longer = false;
     loop {
-        let (file, retention, now) = (path.clone(), retention.clone(), clock.now());
-        let run = tokio::task::spawn_blocking(move || maintain(&file, Some(&retention), now)).await;
-        match run {
+        let (file, retention, now) = (path.clone(), retention.clone(), context.clock.now());
+        let names = (Arc::clone(&context.pipeline), Arc::clone(&stage));
+        let run = tokio::task::spawn_blocking(move || {
+            maintain_as(&file, Some(&retention), Some((&names.0, &names.1)), now)
+        });
+        match run.await {
             Ok(Ok(done)) => {
                 troubled = false;
                 debug!(%stage, ?done, "maintained");
+                if let Some(until) = done.rolled_until {
+                    let age = now.duration_since(until).as_secs_f64();
+                    context.counters.state().set_rolled_until_age_seconds(age);
+                }
+                if let Some(until) = done.healed_from {
+                    warn!(%stage, %until, "rollups were ahead of the clock, and are made again from yesterday on");
+                }
+                if done.others_keep_longer && !others_keep_longer {
+                    warn!(%stage, "another sink of this file keeps some of it for longer; the longest times count");
+                }
+                others_keep_longer = done.others_keep_longer;
                 if done.measurements_deleted + done.rollups_deleted > 0 {
                     info!(
                         %stage, measurements = done.measurements_deleted, rollups = done.rollups_deleted,

@@ -1,6 +1,7 @@
 //! The sqlite sink, its migrations, and reading the store back.
 
 mod audit;
+mod audit_sums;
 mod database;
 mod dead_letters;
 mod error;
@@ -8,6 +9,7 @@ mod incidents;
 mod keeper;
 mod kind;
 mod maintain;
+mod policies;
 mod read;
 mod reference;
 mod restore;

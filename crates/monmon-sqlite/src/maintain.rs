@@ -12,6 +12,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use crate::database::Synchronous;
 use crate::database::open_current;
 use crate::error::StoreError;
+use crate::policies;
 use crate::rollup::{DAY, HOUR, MINUTE, floor, gather, merge, merge_check_day, put, start_of, stored, time};
 use crate::rows::instant;
 
@@ -40,6 +41,12 @@ pub struct Maintained {
     pub rollups_deleted: u64,
     /// Days whose measurements could not go now.
     pub left: Vec<String>,
+    /// Rollups were said to reach up to here, beyond now, and are made again.
+    pub healed_from: Option<Timestamp>,
+    /// Receipts that nothing is left of which they could prove.
+    pub receipts_deleted: u64,
+    /// Another sink of this file keeps something for longer, and so that was kept.
+    pub others_keep_longer: bool,
 }
 
 /// What would be deleted: a table and how many of its rows.
@@ -51,14 +58,28 @@ pub fn maintain(
     retention: Option<&Retention>,
     now: Timestamp,
 ) -> Result<Maintained, StoreError> {
+    maintain_as(path, retention, None, now)
+}
+
+/// As [`maintain`], for a sink: the names of its pipeline and of itself.
+pub(crate) fn maintain_as(
+    path: &Path,
+    retention: Option<&Retention>,
+    sink: Option<(&str, &str)>,
+    now: Timestamp,
+) -> Result<Maintained, StoreError> {
     let (mut connection, _) = open_current(path, Synchronous::Normal)?;
     let mut done = Maintained::default();
     let run = |connection: &mut Connection, done: &mut Maintained| {
+        done.healed_from = heal(connection)?;
         roll_up(connection, done)?;
-        match retention {
-            Some(retention) => let_go(connection, retention, now, done),
-            None => Ok(()),
+        let Some(own) = retention else { return Ok(()) };
+        if let Some((pipeline, stage)) = sink {
+            policies::register(connection, pipeline, stage, own)?;
         }
+        let longest = policies::longest(connection, own)?;
+        done.others_keep_longer = longest != Retention::longest(std::slice::from_ref(own));
+        let_go(connection, &longest, now, done)
     };
     run(&mut connection, &mut done).map_err(|error| StoreError::sort(error, path))?;
     Ok(done)
@@ -70,9 +91,10 @@ pub fn retention_plan(path: &Path, retention: &Retention, now: Timestamp) -> Res
     let count = || -> rusqlite::Result<Vec<Going>> {
         let mut going = Vec::new();
         let now = known_now(&connection, now)?;
+        let retention = policies::longest(&connection, retention)?;
         for (table, level) in TABLES {
             let mut rows = 0;
-            for cut in cuts(&connection, retention, level, now)? {
+            for cut in cuts(&connection, &retention, level, now)? {
                 let sql = format!("SELECT count(*) FROM {table} WHERE {}", cut.condition());
                 rows += connection
                     .query_row(&sql, params![cut.before], |row| row.get::<_, i64>(0))?
@@ -89,19 +111,28 @@ pub fn retention_plan(path: &Path, retention: &Retention, now: Timestamp) -> Res
 /// well. Days of which measurements have gone, and hours that have just come late, can't be told.
 pub fn rollup_faults(path: &Path, from: Timestamp, to: Timestamp) -> Result<Vec<String>, StoreError> {
     let connection = crate::database::open_to_read(path)?;
-    let faults = || -> rusqlite::Result<Vec<String>> {
-        let state = State::read(&connection)?;
-        let mut faults = Vec::new();
-        let mut day = start_of(from, DAY);
-        while day < to && state.rolled_until.is_some_and(|until| day < until) {
-            if !is_sealed(&connection, day)? && !has_late(&connection, day, day + DAY)? {
-                faults.extend(day_faults(&connection, &state, day)?);
-            }
-            day += DAY;
+    let faults = faults_between(&connection, from, to).map_err(|error| StoreError::sort(error, path))?;
+    Ok(faults.into_iter().map(|(level, day)| format!("the {level}s of {}", day_name(day))).collect())
+}
+
+/// What differs of which day.
+pub(crate) type Fault = (&'static str, Timestamp);
+
+pub(crate) fn faults_between(
+    connection: &Connection,
+    from: Timestamp,
+    to: Timestamp,
+) -> rusqlite::Result<Vec<Fault>> {
+    let state = State::read(connection)?;
+    let mut faults = Vec::new();
+    let mut day = start_of(from, DAY);
+    while day < to && state.rolled_until.is_some_and(|until| day < until) {
+        if !is_sealed(connection, day)? && !has_late(connection, day, day + DAY)? {
+            faults.extend(day_faults(connection, &state, day)?);
         }
-        Ok(faults)
-    };
-    faults().map_err(|error| StoreError::sort(error, path))
+        day += DAY;
+    }
+    Ok(faults)
 }
 
 const TABLES: [(&str, Level); 6] = [
@@ -141,6 +172,19 @@ impl State {
             None
         }
     }
+}
+
+/// Rollups that are ahead of the clock were made while it was: what comes would not be rolled up until time has come so
+/// far. What came between the clock's correction and this was in time by the clock, and is not marked as late: its day, and
+/// the one before, are made again.
+fn heal(connection: &mut Connection) -> rusqlite::Result<Option<Timestamp>> {
+    let ahead = "SELECT rolled_until FROM monmon_rollup_state WHERE rolled_until > strftime('%Y-%m-%dT%H:%M:%f000Z', 'now')";
+    let step = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let Some(was) = step.query_row(ahead, [], |row| time(row, 0)).optional()? else { return Ok(None) };
+    let until: Timestamp = step.query_row(UNTIL, [], |row| time(row, 0))?;
+    set_rolled_until(&step, start_of(until, DAY) - DAY)?;
+    step.commit()?;
+    Ok(Some(was))
 }
 
 fn roll_up(connection: &mut Connection, done: &mut Maintained) -> rusqlite::Result<()> {
@@ -250,25 +294,25 @@ fn has_late(connection: &Connection, from: Timestamp, to: Timestamp) -> rusqlite
 }
 
 /// Where a day's rollups are not what its measurements come to.
-fn day_faults(connection: &Connection, state: &State, day: Timestamp) -> rusqlite::Result<Vec<String>> {
+fn day_faults(connection: &Connection, state: &State, day: Timestamp) -> rusqlite::Result<Vec<Fault>> {
     let end = state.rolled_until.map_or(day, |until| until.min(day + DAY));
     let mut faults = Vec::new();
-    for (width, table, check_table) in [
-        (MINUTE, "monmon_rollup_minute", None),
-        (HOUR, "monmon_rollup_hour", Some("monmon_rollup_check_hour")),
-        (DAY, "monmon_rollup_day", Some("monmon_rollup_check_day")),
+    for (width, level, table, check_level, check_table) in [
+        (MINUTE, "minute", "monmon_rollup_minute", "", None),
+        (HOUR, "hour", "monmon_rollup_hour", "check hour", Some("monmon_rollup_check_hour")),
+        (DAY, "day", "monmon_rollup_day", "check day", Some("monmon_rollup_check_day")),
     ] {
         if state.kept_from(width).is_some_and(|from| day < from) {
             continue;
         }
         let gathered = gather(connection, day, end, width)?;
         if stored(connection, table, day, end)? != gathered.probers {
-            faults.push(format!("{table} of {}", day_name(day)));
+            faults.push((level, day));
         }
         if let Some(table) = check_table
             && stored(connection, table, day, end)? != gathered.checks
         {
-            faults.push(format!("{table} of {}", day_name(day)));
+            faults.push((check_level, day));
         }
     }
     Ok(faults)
@@ -369,7 +413,7 @@ fn let_go(
             && let Some(earliest) = cuts.iter().map(|cut| &cut.before).min()
         {
             // They are of no check: what is recorded of how measurements came in goes with the last of them.
-            connection.execute("DELETE FROM monmon_batch WHERE id < ?1", params![earliest])?;
+            delete_before(connection, "monmon_batch", earliest)?;
         }
         let column = match level {
             Level::Minutes => "minutes_from",
@@ -379,7 +423,31 @@ fn let_go(
         let sql = format!("UPDATE monmon_rollup_state SET {column} = max({column}, ?1)");
         connection.execute(&sql, params![instant_of(&latest)])?;
     }
+    if let Some(before) = receipts_kept_from(connection)? {
+        done.receipts_deleted = delete_before(connection, "monmon_receipt", &floor(before))?;
+    }
     Ok(())
+}
+
+/// Receipts from before this instant prove nothing any more: of all days up to two days later, which are for clocks that
+/// differ, measurements have gone.
+fn receipts_kept_from(connection: &Connection) -> rusqlite::Result<Option<Timestamp>> {
+    let last = "SELECT id FROM monmon_rollup_checked WHERE sealed_at IS NOT NULL ORDER BY id DESC LIMIT 1";
+    let Some(last) = connection.query_row(last, [], |row| row.get::<_, String>(0)).optional()? else {
+        return Ok(None);
+    };
+    let sealed_until: Timestamp = instant_of(&last).parse().unwrap_or_default();
+    let mut since = String::new();
+    let next = "SELECT scheduled_at FROM monmon_measurement WHERE id >= ?1 ORDER BY id LIMIT 1";
+    // What is kept of a sealed day is no whole day.
+    while let Some(found) = connection.query_row(next, params![since], |row| time(row, 0)).optional()? {
+        let day = start_of(found, DAY);
+        if !is_sealed(connection, day)? {
+            return Ok(Some(day.min(sealed_until + DAY) - DAY - DAY));
+        }
+        since = floor(day + DAY);
+    }
+    Ok(Some(sealed_until - DAY))
 }
 
 /// Days with measurements before an id, oldest first: each is held against its rollups and sealed. The lowest id of the
@@ -411,19 +479,37 @@ fn seal_days(
     Ok(None)
 }
 
-/// Counted under the same lock that the check is made under, so nothing comes in between.
+/// A day is worked out anew beside whoever writes, and the file is theirs again but for the moment in which it is sealed.
 fn seal(connection: &mut Connection, day: Timestamp) -> rusqlite::Result<bool> {
-    let step = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let state = State::read(&step)?;
+    match checked(connection, day)? {
+        Some(measurements) => seal_as(connection, day, measurements),
+        None => Ok(false),
+    }
+}
+
+/// How many measurements a day has, if its rollups are what they come to: all in one snapshot, without a lock.
+fn checked(connection: &mut Connection, day: Timestamp) -> rusqlite::Result<Option<i64>> {
+    let snapshot = connection.transaction_with_behavior(TransactionBehavior::Deferred)?;
+    let state = State::read(&snapshot)?;
     let whole = state.rolled_until.is_some_and(|until| until >= day + DAY);
-    if !whole || has_late(&step, day, day + DAY)? || !day_faults(&step, &state, day)?.is_empty() {
+    if !whole || has_late(&snapshot, day, day + DAY)? || !day_faults(&snapshot, &state, day)?.is_empty() {
+        return Ok(None);
+    }
+    day_count(&snapshot, day).map(Some)
+}
+
+/// Measurements are only ever added: as long as there are as many, and none is marked as late, they are those that were
+/// looked at.
+fn seal_as(connection: &mut Connection, day: Timestamp, measurements: i64) -> rusqlite::Result<bool> {
+    let step = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if has_late(&step, day, day + DAY)? || day_count(&step, day)? != measurements {
         return Ok(false);
     }
     step.execute(
         "INSERT INTO monmon_rollup_checked (id, day, measurements, checked_at, sealed_at)
          VALUES (?1, ?2, ?3, strftime('%Y-%m-%dT%H:%M:%f000Z', 'now'), strftime('%Y-%m-%dT%H:%M:%f000Z', 'now'))
          ON CONFLICT (id) DO UPDATE SET measurements = excluded.measurements, sealed_at = excluded.sealed_at",
-        params![floor(day), day_name(day), day_count(&step, day)?],
+        params![floor(day), day_name(day), measurements],
     )?;
     step.commit()?;
     Ok(true)
@@ -458,6 +544,22 @@ fn delete(connection: &mut Connection, table: &str, cut: &Cut) -> rusqlite::Resu
         std::thread::sleep(STEP_PAUSE);
     }
     Ok(sum)
+}
+
+/// Rows that belong to no check, some at a time.
+fn delete_before(connection: &Connection, table: &str, before: &str) -> rusqlite::Result<u64> {
+    let sql = format!(
+        "DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE id < ?1 ORDER BY id LIMIT {SLICE})"
+    );
+    let mut sum = 0;
+    loop {
+        let deleted = connection.execute(&sql, params![before])?;
+        sum += deleted as u64;
+        if deleted < SLICE as usize {
+            return Ok(sum);
+        }
+        std::thread::sleep(STEP_PAUSE);
+    }
 }
 
 /// The instant of an id that [`floor`] has made.

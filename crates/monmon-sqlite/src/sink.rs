@@ -112,12 +112,7 @@ impl Sink for SqliteSink {
         // Ends with the sink; a step that is under way is a transaction, whole or not at all.
         let mut keeper = JoinSet::new();
         if let Some(retention) = sink.settings.retention.clone() {
-            keeper.spawn(keep(
-                sink.store.path().to_owned(),
-                retention,
-                sink.context.stage.to_string(),
-                sink.context.clock.clone(),
-            ));
+            keeper.spawn(keep(sink.store.path().to_owned(), retention, sink.context.clone()));
         }
         while let Some(batch) = input.next().await {
             sink.context.counters.add_received(batch.len() as u64);

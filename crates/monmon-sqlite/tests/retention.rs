@@ -125,7 +125,7 @@ async fn rollups_are_what_the_measurements_come_to() {
     assert_eq!((done.late_hours, rig.count("monmon_rollup_late")), (24, 0));
     assert_eq!(faults(&rig), [""; 0]);
     rig.read().execute("UPDATE monmon_rollup_hour SET down = down + 1 WHERE id = (SELECT min(id) FROM monmon_rollup_hour)", []).expect("spoilt");
-    assert_eq!(faults(&rig), ["monmon_rollup_hour of 2026-11-20"]);
+    assert_eq!(faults(&rig), ["the hours of 2026-11-20"]);
 }
 
 #[tokio::test]
@@ -237,4 +237,81 @@ async fn an_interval_of_a_microsecond_stops_nothing() {
     maintain(&rig.path(), None, at("2026-11-24T00:00:00Z")).expect("maintained");
     assert_eq!(rig.count("monmon_rollup_day WHERE slots_due = 2147483647"), 1);
     assert_eq!(faults(&rig), [""; 0]);
+}
+
+/// What was rolled up while the clock was ahead does not keep what comes from being rolled up.
+#[tokio::test]
+async fn rollups_that_are_ahead_of_the_clock_are_made_again() {
+    let rig = Rig::new();
+    store(&rig, days("docs", 1)).await;
+    maintain(&rig.path(), None, Timestamp::now()).expect("maintained");
+    let ahead = Timestamp::now() + SignedDuration::from_hours(24 * 400);
+    let set = format!("UPDATE monmon_rollup_state SET rolled_until = '{ahead:.6}'");
+    rig.read().execute(&set, []).expect("a clock that was wrong");
+    // It was in time by the clock that is right, so nothing marks it as late.
+    let mut row = measurement("docs", 9_000);
+    row.scheduled_at = Timestamp::from_second(Timestamp::now().as_second() - 900).expect("a time");
+    row.id = measurement_id(row.prober.id, row.check.id, row.scheduled_at, 1);
+    store(&rig, vec![row]).await;
+    rig.read().execute("DELETE FROM monmon_rollup_late", []).expect("no marks");
+    let done = maintain(&rig.path(), None, Timestamp::now()).expect("maintained");
+    assert!(done.healed_from.is_some_and(|from| from > Timestamp::now()), "{done:?}");
+    assert!(done.rolled_until.is_some_and(|until| until < Timestamp::now()), "{done:?}");
+    assert_eq!(maintain(&rig.path(), None, Timestamp::now()).expect("maintained").healed_from, None);
+    assert_eq!(rig.count("monmon_rollup_minute AS r JOIN monmon_measurement AS m ON m.seq = 9000 WHERE r.start_at >= substr(m.scheduled_at, 1, 16) AND r.start_at <= m.scheduled_at"), 1);
+    assert_eq!(faults(&rig), [""; 0]);
+}
+
+/// Of two sinks with one file none lets go of what the other one keeps.
+#[tokio::test]
+async fn of_several_sinks_the_longest_times_count() {
+    let rig = Rig::new();
+    store(&rig, [days("docs", 3), days("shop", 3)].concat()).await;
+    maintain(&rig.path(), None, at("2026-11-24T00:00:00Z")).expect("maintained");
+    let all = rig.count("monmon_measurement");
+    let policy = |days: u32, seen: &str| {
+        format!(
+            "INSERT OR REPLACE INTO monmon_retention_policy VALUES ('{seen}', 'other', 'store', \
+             '{{\"measurements\": \"{} seconds\"}}', strftime('%Y-%m-%dT%H:%M:%f000Z', 'now', '{seen}'))",
+            days * 86_400
+        )
+    };
+    rig.read().execute(&policy(300, "-1 days"), []).expect("another sink");
+    rig.read().execute(&policy(900, "-8 days"), []).expect("one that is gone");
+    let short = ["measurements=1d"];
+    let planned =
+        retention_plan(&rig.path(), &retention(&short), at("2026-11-22T12:00:00Z")).expect("a plan");
+    let done = run(&rig, &short, "2026-11-22T12:00:00Z");
+    assert_eq!((planned[0].1, done.measurements_deleted, done.others_keep_longer), (0, 0, true));
+    assert_eq!(rig.count("monmon_measurement"), all);
+    rig.read().execute("DELETE FROM monmon_retention_policy WHERE id = '-1 days'", []).expect("it is gone");
+    let done = run(&rig, &short, "2026-11-22T12:00:00Z");
+    assert!(done.measurements_deleted > 0 && !done.others_keep_longer, "{done:?}");
+}
+
+/// Receipts go when nothing is left that they could prove, and not before.
+#[tokio::test]
+async fn receipts_go_behind_their_days() {
+    let rig = Rig::new();
+    store(&rig, days("docs", 6)).await;
+    let connection = rig.read();
+    for hour in 0..6 * 24 {
+        let at = at(FIRST) + SignedDuration::from_hours(hour);
+        let hex = format!("{:012x}", at.as_millisecond());
+        let sql = format!(
+            "INSERT INTO monmon_receipt VALUES ('{}-{}-7000-8000-{hour:012}', 'b', '{at:.6}', '{at:.6}', '{at:.6}', \
+             '{at:.6}', 1, 0, 0, '00000000-0000-0000-0000-000000000000', 'p', 's', 0)",
+            &hex[..8],
+            &hex[8..]
+        );
+        connection.execute(&sql, []).expect("a receipt");
+    }
+    maintain(&rig.path(), None, at("2026-11-27T00:00:00Z")).expect("maintained");
+    assert_eq!(rig.count("monmon_receipt"), 144, "nothing has gone");
+    // Of the first four days measurements go.
+    let done = run(&rig, &["measurements=1d,keep-failures=1y"], "2026-11-25T12:00:00Z");
+    assert!(done.measurements_deleted > 0, "{done:?}");
+    let sealed = rig.count("monmon_rollup_checked WHERE sealed_at IS NOT NULL");
+    assert_eq!((sealed, done.receipts_deleted), (4, 2 * 24), "{done:?}");
+    assert_eq!(rig.count("monmon_receipt WHERE at < '2026-11-22'"), 0);
 }

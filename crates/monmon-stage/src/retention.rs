@@ -1,6 +1,6 @@
 //! `retention`: for how long a store keeps what, as its sinks are told and as `monmon db maintain` is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use monmon_syntax::{
@@ -136,6 +136,13 @@ fn interval(kept: Duration) -> String {
     }
 }
 
+fn read_interval(text: &str) -> Option<Duration> {
+    match text {
+        FOREVER => Some(Duration::MAX),
+        text => Some(Duration::from_secs(text.strip_suffix(" seconds")?.parse().ok()?)),
+    }
+}
+
 fn shown(kept: Duration) -> String {
     match kept {
         Duration::MAX => FOREVER.to_owned(),
@@ -164,6 +171,58 @@ impl Retention {
         let applies = |rule: &&LabelKept| labels.get(&rule.label) == Some(&rule.value);
         let ruled = self.labels.iter().filter(applies).filter_map(|rule| rule.kept.get(level)).max();
         ruled.or_else(|| self.kept.get(level))
+    }
+
+    /// A policy as [`Retention::policy`] has made it. `None` where it is none.
+    pub fn of_policy(policy: &serde_json::Value) -> Option<Retention> {
+        let kept = |of: &serde_json::Value| {
+            let mut kept = BTreeMap::new();
+            for level in Level::ALL {
+                if let Some(text) = of.get(level.name()) {
+                    kept.insert(level, read_interval(text.as_str()?)?);
+                }
+            }
+            Some(Kept(kept))
+        };
+        let mut labels = Vec::new();
+        for rule in policy.get("labels").and_then(serde_json::Value::as_array).into_iter().flatten() {
+            let (label, value) =
+                (rule.get("label")?.as_str()?.to_owned(), rule.get("value")?.as_str()?.to_owned());
+            labels.push(LabelKept { label, value, kept: kept(rule)? });
+        }
+        Some(Retention { kept: kept(policy.as_object().map(|_| policy)?)?, labels })
+    }
+
+    /// One that keeps everything at least as long as each of several: of those that keep one store nobody lets go of what
+    /// another one promises.
+    pub fn longest(all: &[Retention]) -> Retention {
+        let kept = |labels: &BTreeMap<String, String>| {
+            let mut kept = BTreeMap::new();
+            for level in Level::ALL {
+                let of = |one: &Retention| {
+                    let failures = one.of(level, labels).filter(|_| level == Level::KeepFailures);
+                    // Failures of which nothing is said are kept as the rest.
+                    let level = if level == Level::KeepFailures { Level::Measurements } else { level };
+                    failures.or_else(|| one.of(level, labels)).unwrap_or(Duration::MAX)
+                };
+                kept.extend(all.iter().map(of).max().map(|longest| (level, longest)));
+            }
+            if kept.get(&Level::KeepFailures) == kept.get(&Level::Measurements) {
+                kept.remove(&Level::KeepFailures);
+            }
+            Kept(kept)
+        };
+        let rules: BTreeSet<(&str, &str)> = all
+            .iter()
+            .flat_map(|one| &one.labels)
+            .map(|rule| (rule.label.as_str(), rule.value.as_str()))
+            .collect();
+        let labels = rules.into_iter().map(|(label, value)| LabelKept {
+            label: label.to_owned(),
+            value: value.to_owned(),
+            kept: kept(&BTreeMap::from([(label.to_owned(), value.to_owned())])),
+        });
+        Retention { labels: labels.collect(), kept: kept(&BTreeMap::new()) }
     }
 
     /// For plans: what is given, as it is written.
@@ -324,6 +383,58 @@ mod tests {
             "`team=docs` says of nothing how long it is kept: measurements, minutes, hours, days, keep-failures",
         );
         check(&["days=1h"], "`days`: expected a duration from 1d to 100y such as \"1d\", or \"forever\"");
+    }
+
+    fn retention(texts: &[&str]) -> Retention {
+        let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
+        Retention::parse(&texts).expect("a retention")
+    }
+
+    #[test]
+    fn a_policy_comes_back_as_it_was() {
+        let one =
+            retention(&["measurements=30d,hours=forever", "team=docs,measurements=7d", "tier=1,days=1y"]);
+        assert_eq!(Retention::of_policy(&one.policy()), Some(one));
+        for wrong in [json!([]), json!({"hours": "5 years"}), json!({"labels": [{"label": "team"}]})] {
+            assert_eq!(Retention::of_policy(&wrong), None, "{wrong}");
+        }
+    }
+
+    /// Whatever labels a check has, and whichever of them it is asked of.
+    #[test]
+    fn of_several_policies_none_is_undercut() {
+        let all = [
+            retention(&[
+                "measurements=30d,minutes=60d",
+                "team=docs,measurements=7d",
+                "tier=1,measurements=300d",
+            ]),
+            retention(&["measurements=90d,keep-failures=1y,minutes=90d,hours=1y,days=5y"]),
+            retention(&["measurements=1d,keep-failures=2d,hours=10d", "team=docs,hours=forever"]),
+        ];
+        for count in 1..=all.len() {
+            let longest = Retention::longest(&all[..count]);
+            for bits in 0..8 {
+                let labels = [("team", "docs"), ("tier", "1"), ("team2", "x")];
+                let labels = labels.iter().enumerate().filter(|(bit, _)| bits & (1 << bit) != 0);
+                let labels: BTreeMap<String, String> =
+                    labels.map(|(_, (name, value))| ((*name).to_owned(), (*value).to_owned())).collect();
+                let kept = |of: &Retention, level| of.of(level, &labels).unwrap_or(Duration::MAX);
+                let failures = |of: &Retention| {
+                    of.of(Level::KeepFailures, &labels).unwrap_or_else(|| kept(of, Level::Measurements))
+                };
+                for one in &all[..count] {
+                    for level in [Level::Measurements, Level::Minutes, Level::Hours, Level::Days] {
+                        assert!(kept(&longest, level) >= kept(one, level), "{level:?} {labels:?}");
+                    }
+                    assert!(failures(&longest) >= failures(one), "{labels:?}");
+                }
+            }
+        }
+        let days = |of: &Retention, level| of.kept.get(level).map(|kept| kept.as_secs() / 86_400);
+        let longest = Retention::longest(&all[..2]);
+        assert_eq!(days(&longest, Level::Measurements), Some(90));
+        assert_eq!(longest.kept.get(Level::Hours), Some(Duration::MAX), "the first keeps them");
     }
 
     #[test]

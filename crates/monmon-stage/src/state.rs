@@ -63,6 +63,8 @@ gauges! {
     spool_items set_spool_items;
     /// Bytes that the sink's spool takes on the disk.
     spool_bytes set_spool_bytes;
+    /// Time since the instant up to which a store's measurements are in its rollups.
+    rolled_until_age_seconds set_rolled_until_age_seconds;
 }
 
 /// What one stage says of itself beside its counts.

@@ -78,6 +78,9 @@ async fn postgres(target: &Target, retention: &Retention, now: Timestamp) -> Tol
     if done.days_deleted > 0 {
         lines.push(format!("deleted {} rows of days", done.days_deleted));
     }
+    lines.extend(healed(done.healed_from));
+    lines.extend(receipts(done.receipts_deleted));
+    lines.extend(longer(done.others_keep_longer));
     lines.extend(done.left.iter().map(|(partition, why)| format!("left {partition}: {why}")));
     if !done.packed.is_empty() {
         lines.push(format!("packed {} indexes of days that are over", done.packed.len()));
@@ -123,8 +126,26 @@ fn sqlite(path: &Path, retention: &Retention, now: Timestamp) -> Told {
         let (measurements, rollups) = (done.measurements_deleted, done.rollups_deleted);
         lines.push(format!("deleted {measurements} measurements and {rollups} rows of rollups"));
     }
+    lines.extend(healed(done.healed_from));
+    lines.extend(receipts(done.receipts_deleted));
+    lines.extend(longer(done.others_keep_longer));
     lines.extend(done.left.iter().map(|day| format!("left {day}: its measurements are not rolled up")));
     Ok((if done.left.is_empty() { Exit::Good } else { Exit::Bad }, lines))
+}
+
+fn healed(from: Option<Timestamp>) -> Option<String> {
+    from.map(|from| {
+        format!("rollups were said to reach up to {from}, which is ahead of the clock; made them again")
+    })
+}
+
+fn receipts(deleted: u64) -> Option<String> {
+    (deleted > 0).then(|| format!("deleted {deleted} receipts of days whose measurements have gone"))
+}
+
+fn longer(others_keep_longer: bool) -> Option<String> {
+    let told = "a sink of this store keeps some of it for longer; the longest times count";
+    others_keep_longer.then(|| told.to_owned())
 }
 
 fn rolled(until: Option<Timestamp>, minutes: u64) -> String {

@@ -15,4 +15,5 @@ mod schema;
 mod stored;
 mod tls;
 mod twins;
+mod upkeep;
 mod views;

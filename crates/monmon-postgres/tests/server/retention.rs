@@ -14,7 +14,7 @@ use crate::support::{Running, Store, a_match, check, down, measurement, spawn, s
 
 /// A year ago, because nothing goes that is not old by the database's clock.
 const MIDNIGHT: &str = "2025-11-20T00:00:00Z";
-const LATER: &str = "2025-11-24T00:00:00Z";
+pub(crate) const LATER: &str = "2025-11-24T00:00:00Z";
 
 fn midnight() -> Timestamp {
     at(MIDNIGHT)
@@ -38,7 +38,7 @@ fn at(text: &str) -> Timestamp {
 }
 
 /// A measurement a minute of two checks over three days, one in ten down, each with a match.
-fn three_days() -> Vec<Measurement> {
+pub(crate) fn three_days() -> Vec<Measurement> {
     let docs = check("docs", 600_000_000);
     let mut shop = (*check("shop", 600_000_000)).clone();
     shop.labels = BTreeMap::from([("team".to_owned(), "shop".to_owned())]);

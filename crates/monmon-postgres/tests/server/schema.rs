@@ -14,8 +14,7 @@ async fn migrating_twice_changes_nothing() {
     let store = Store::empty().await;
     let applied = migrate(&store.target()).await.expect("migrated");
     let versions: Vec<i32> = applied.iter().map(|applied| applied.version).collect();
-    let last = i32::try_from(files().len()).expect("few");
-    assert_eq!(versions, (1..=last).collect::<Vec<i32>>(), "what is applied is found by the highest number");
+    assert!(versions.is_sorted_by(|one, next| one < next), "what is applied is found by the highest number");
     // The numbers that the files' names begin with.
     let number = |path: &PathBuf| path.file_name()?.to_str()?.split('_').next()?.parse().ok();
     assert_eq!(versions, files().iter().filter_map(number).collect::<Vec<i32>>());

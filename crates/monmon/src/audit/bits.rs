@@ -43,6 +43,40 @@ impl Bits {
         }
     }
 
+    pub(super) fn keep_all(&mut self, other: &Bits) {
+        let pieces = std::mem::take(&mut self.pieces);
+        self.count = 0;
+        for (piece, mut words) in pieces {
+            let Some(kept) = other.pieces.get(&piece) else { continue };
+            for (word, kept) in words.iter_mut().zip(kept) {
+                *word &= kept;
+                self.count += u64::from(word.count_ones());
+            }
+            self.pieces.insert(piece, words);
+        }
+    }
+
+    /// Takes away what is there from `first` up to and without `end`.
+    pub(super) fn remove_range(&mut self, first: i64, end: i64) {
+        if first >= end {
+            return;
+        }
+        for (piece, words) in self.pieces.range_mut(first.div_euclid(PIECE)..=end.div_euclid(PIECE)) {
+            for (at, word) in (0_i64..).zip(words) {
+                let base = piece * PIECE + at * 64;
+                // What of the 64 lies within.
+                let from = (first - base).clamp(0, 64).unsigned_abs();
+                let to = (end - base).clamp(0, 64).unsigned_abs();
+                if from < to {
+                    let upto = |bit: u64| if bit >= 64 { u64::MAX } else { (1 << bit) - 1 };
+                    let gone = upto(to) & !upto(from);
+                    self.count -= u64::from((*word & gone).count_ones());
+                    *word &= !gone;
+                }
+            }
+        }
+    }
+
     pub(super) fn has(&self, number: i64) -> bool {
         let (word, bit) = place(number);
         self.pieces.get(&number.div_euclid(PIECE)).is_some_and(|piece| piece[word] & bit != 0)
@@ -146,7 +180,9 @@ mod tests {
             let (mut joined, mut less) = (bits(&some), bits(&some));
             joined.add_all(&bits(&others));
             less.remove_all(&bits(&others));
-            for (bits, set) in [(joined, &some | &others), (less, &some - &others)] {
+            let mut both = bits(&some);
+            both.keep_all(&bits(&others));
+            for (bits, set) in [(joined, &some | &others), (less, &some - &others), (both, &some & &others)] {
                 prop_assert_eq!(bits.count(), set.len() as u64);
                 prop_assert!((-500..2_500).all(|number| bits.has(number) == set.contains(&number)));
             }
@@ -167,6 +203,11 @@ mod tests {
             prop_assert!(holes.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0));
             prop_assert_eq!(bits.count_in(first, end), set.range(first..end).count() as u64);
             prop_assert_eq!(bits.before(first), set.range(..first).next_back().copied());
+            let mut less = Bits::default();
+            less.add_all(&bits);
+            less.remove_range(first, end);
+            prop_assert_eq!(less.count(), (set.len() - set.range(first..end).count()) as u64);
+            prop_assert!(set.iter().all(|number| less.has(*number) != (first..end).contains(number)));
             prop_assert_eq!((bits.first(), bits.last()), (set.first().copied(), set.last().copied()));
             prop_assert_eq!(bits.count(), set.len() as u64);
         }

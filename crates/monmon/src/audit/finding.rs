@@ -78,6 +78,10 @@ kinds! {
     UnknownReference "unknown_reference" Broken "rows that refer to a boot or a definition that is not stored";
     /// Sums that are not those of the rows.
     RollupDiffers "rollup_differs" Broken "sums that are not those of the rows";
+    /// A slot that its prober has accounted for has no row, and nothing newer of its check is stored.
+    AwaitedSlot "awaited_slot" NotProvable "slots without a row that are lost, or still on their way: nothing newer of their checks is stored";
+    /// Numbers of a boot that no row has, where some of its checks have nothing newer.
+    AwaitedSeq "awaited_seq" NotProvable "measurements that were numbered and are not stored: lost, or still on their way";
     /// Slots that came due about when their prober died, and whose measurements it took with it.
     DiedSlot "died_slot" NotProvable "slots that their prober took with it when it died";
     /// A boot that ended without its last receipt.

@@ -2,6 +2,7 @@
 
 mod numbers;
 mod summary;
+mod way;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,6 +15,7 @@ use super::finding::{Finding, Kind};
 use super::lane::Counts;
 use super::ledger::Ledger;
 use super::lives::{Life, lives};
+use super::offsets::Way;
 use super::report::{Numbers, Receipts, Report};
 
 /// One prober's slots of one check, over all boots.
@@ -23,6 +25,7 @@ pub(super) struct Judge {
     pub(super) ledger: Ledger,
     /// By boot.
     lives: Vec<Life>,
+    way: Way,
     pub(super) lanes_of: BTreeMap<Watched, Vec<usize>>,
     /// Which boots have which checks.
     watched_in: BTreeSet<(u32, Uuid)>,
@@ -44,6 +47,7 @@ pub(super) fn judge(ledger: Ledger) -> Report {
 pub(super) fn judged(ledger: Ledger) -> Judge {
     let lives = lives(&ledger);
     let mut judge = Judge {
+        way: ledger.offsets.way(&ledger.scope),
         given_up: vec![0; ledger.boots.len()],
         lives,
         lanes_of: BTreeMap::new(),
@@ -153,7 +157,8 @@ impl Judge {
         if scope.for_report {
             let silent = self.silent.entry((watched.1, definition)).or_default();
             let lane = &self.ledger.lanes[number].1;
-            for key in holes.iter().filter_map(|slot| lane.key(*slot)) {
+            let holes = holes.iter().filter(|slot| !self.ledger.is_dropped(**slot, **slot));
+            for key in holes.filter_map(|slot| lane.key(*slot)) {
                 silent.add(key);
             }
         }
@@ -194,8 +199,13 @@ impl Judge {
                     // another between them, which died before anything of it was stored.
                     (false, false) => Kind::DiedSlot,
                 };
+                let kind = match kind {
+                    Kind::MissingSlot if !self.is_passed(watched.1, boot, slot_us) => Kind::AwaitedSlot,
+                    kind => kind,
+                };
                 match kind {
                     Kind::DiedSlot => counts.died += 1,
+                    Kind::AwaitedSlot => counts.on_the_way += 1,
                     _ => counts.missing += 1,
                 }
                 let finding = Finding { at: at(slot_us), ..self.named(boot as usize, Some(definition)) };

@@ -3,19 +3,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use monmon_http::{Slots, StandsFor};
-use monmon_model::{AuditRow, Outcome};
+use monmon_model::{AuditRow, Histogram, Outcome};
 
 use super::bits::Bits;
-use super::latency::Histogram;
+use super::ledger::number_of;
 
 /// Rows of one lane for instants that are no slots, kept at most; what is beyond them is counted only.
 const OFF_SLOT_MAX: usize = 10_000;
+
+/// A crontab line's slots have no numbers; no two of them lie in one minute, and minutes lie closer than instants.
+const MINUTE_US: i64 = 60_000_000;
 
 /// One check in one boot.
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) slots: Slots,
-    /// Slots that have a first try, and those of which a try was down: by number, or by instant where slots have none.
+    /// Slots that have a first try, and those of which a try was down: by number, or by minute where slots have none.
     stored: Bits,
     down: Bits,
     /// First tries that were down, and that could not tell.
@@ -23,7 +26,9 @@ pub(super) struct Lane {
     unknown_first: Bits,
     /// The newest of further tries: the last one decides.
     later: BTreeMap<i64, (u32, Outcome)>,
-    /// Of exchanges in which the site answered.
+    /// Slots in a window of maintenance.
+    maintenance: Bits,
+    /// Of exchanges that came to their end, also between slots.
     pub(super) latency: Option<Box<Histogram>>,
     letters: Bits,
     /// Instants that are no slots, and whether they were down.
@@ -33,6 +38,8 @@ pub(super) struct Lane {
     together: Vec<StandsFor>,
     pub(super) first_us: i64,
     pub(super) last_us: i64,
+    /// The highest number that any of its measurements has: the log of its check was read up to there.
+    pub(super) last_seq: i64,
     pub(super) counts: Counts,
 }
 
@@ -92,6 +99,7 @@ impl Lane {
             down_first: Bits::default(),
             unknown_first: Bits::default(),
             later: BTreeMap::new(),
+            maintenance: Bits::default(),
             latency: None,
             letters: Bits::default(),
             off_slot: BTreeMap::new(),
@@ -99,6 +107,7 @@ impl Lane {
             together: Vec::new(),
             first_us: i64::MAX,
             last_us: i64::MIN,
+            last_seq: 0,
             counts: Counts::default(),
         }
     }
@@ -107,13 +116,26 @@ impl Lane {
     pub(super) fn key(&self, at_us: i64) -> Option<i64> {
         match self.slots.is_numbered() {
             true => self.slots.number(at_us),
-            false => (self.slots.at_or_after(at_us) == at_us).then_some(at_us),
+            false => (self.slots.at_or_after(at_us) == at_us).then(|| at_us.div_euclid(MINUTE_US)),
+        }
+    }
+
+    /// The key of the first slot at or after an instant.
+    fn key_from(&self, at_us: i64) -> i64 {
+        let slot = self.slots.at_or_after(at_us);
+        match self.slots.is_numbered() {
+            true => self.slots.number(slot).unwrap_or(i64::MAX),
+            false => slot.div_euclid(MINUTE_US),
         }
     }
 
     /// `counted`: the slot is one of the audit's own window.
     pub(super) fn row(&mut self, row: &AuditRow<'_>, counted: bool) {
         let down = row.outcome == Outcome::Down;
+        self.last_seq = self.last_seq.max(number_of(row.seq));
+        if let (Some(total_us), Some(latency), true) = (row.total_us, &mut self.latency, counted) {
+            latency.add(total_us);
+        }
         let Some(key) = self.key(row.slot_us) else {
             if self.off_slot.len() < OFF_SLOT_MAX {
                 *self.off_slot.entry(row.slot_us).or_default() |= down;
@@ -127,8 +149,8 @@ impl Lane {
         if down {
             self.down.add(key);
         }
-        if let (Some(total_us), Some(latency), true) = (row.total_us, &mut self.latency, counted) {
-            latency.add(total_us);
+        if row.maintenance {
+            self.maintenance.add(key);
         }
         if row.attempt > 1 {
             let later = self.later.entry(key).or_insert((row.attempt, row.outcome));
@@ -166,7 +188,8 @@ impl Lane {
     }
 
     /// A measurement of the slot is among the dead letters, and perhaps tells of more slots.
-    pub(super) fn letter(&mut self, at_us: i64, message: Option<&str>) {
+    pub(super) fn letter(&mut self, at_us: i64, seq: u64, message: Option<&str>) {
+        self.last_seq = self.last_seq.max(number_of(seq));
         if let Some(key) = self.key(at_us)
             && self.letters.add(key)
             && !self.stored.has(key)
@@ -198,15 +221,14 @@ impl Lane {
             let mut slot = first;
             let mut holes = Vec::new();
             while slot < until_us {
-                if !self.stored.has(slot) {
+                if !self.stored.has(slot.div_euclid(MINUTE_US)) {
                     holes.push(slot);
                 }
                 slot = self.slots.next(slot);
             }
             return holes;
         }
-        let number = |at_us| self.slots.number(self.slots.at_or_after(at_us)).unwrap_or(i64::MAX);
-        let holes = self.stored.holes(number(from_us), number(until_us));
+        let holes = self.stored.holes(self.key_from(from_us), self.key_from(until_us));
         holes.into_iter().flat_map(|(first, last)| first..=last).map(|n| self.slots.of_number(n)).collect()
     }
 
@@ -235,22 +257,17 @@ impl Lane {
 
     /// The newest slot with a row before an instant, and whether it was down.
     fn slot_before(&self, at_us: i64) -> Option<(i64, bool)> {
-        let key = match self.slots.is_numbered() {
-            true => self.slots.number(self.slots.at_or_after(at_us))?,
-            false => at_us,
+        let before = self.stored.before(self.key_from(at_us))?;
+        let slot = match self.slots.is_numbered() {
+            true => self.slots.of_number(before),
+            false => self.slots.at_or_after(before.saturating_mul(MINUTE_US)),
         };
-        let before = self.stored.before(key)?;
-        let slot = if self.slots.is_numbered() { self.slots.of_number(before) } else { before };
         Some((slot, self.down.has(before)))
     }
 
     /// The keys of slots from one instant up to and without another.
     pub(super) fn keys(&self, from_us: i64, until_us: i64) -> (i64, i64) {
-        let key = |at_us| match self.slots.is_numbered() {
-            true => self.slots.number(self.slots.at_or_after(at_us)).unwrap_or(i64::MAX),
-            false => at_us,
-        };
-        (key(from_us), key(until_us))
+        (self.key_from(from_us), self.key_from(until_us))
     }
 
     /// Slots with a row, those whose outcome is known, and of these those that were down. The last try decides.
@@ -273,6 +290,11 @@ impl Lane {
             }
         }
         (stored, known, down)
+    }
+
+    /// Slots in a window of maintenance.
+    pub(super) fn maintenance(&self) -> &Bits {
+        &self.maintenance
     }
 
     pub(super) fn together(&self) -> &[StandsFor] {

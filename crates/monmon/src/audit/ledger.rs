@@ -1,12 +1,13 @@
 //! What is read of a store, kept in a form that is small: a bit for a slot and one for a number, a sum for a receipt. Rows
 //! may come in any order.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use monmon_http::Slots;
 use monmon_model::{
     AuditBoot, AuditDefinition, AuditFacts, AuditIncident, AuditLetter, AuditOffsets, AuditReader,
-    AuditReceipt, AuditRollup, AuditRow, Event, Phase, Receipt, measurement_id, wire,
+    AuditReceipt, AuditRollup, AuditRow, AuditSum, AuditTimes, Event, Histogram, Phase, Receipt,
+    measurement_id, wire,
 };
 use uuid::Uuid;
 
@@ -15,6 +16,8 @@ use super::finding::{Finding, Findings, Kind};
 use super::lane::Lane;
 use super::offsets::Offsets;
 
+const DAY_US: i64 = 86_400_000_000;
+const HOUR_US: i64 = 3_600_000_000;
 /// Rows whose ids are not made of what they tell, kept at most.
 const FOREIGN_MAX: usize = 10_000;
 
@@ -38,6 +41,16 @@ pub(crate) struct Scope {
 }
 
 impl Scope {
+    /// A part of it within the window: where the window begins or ends within an hour, without that hour.
+    pub(super) fn clip_to_hours(&self, (from_us, until_us): (i64, i64)) -> (i64, i64) {
+        let hour_from = |at_us: i64| match at_us.rem_euclid(HOUR_US) {
+            0 => at_us,
+            past => at_us.saturating_add(HOUR_US - past),
+        };
+        let until = self.until_us - self.until_us.rem_euclid(HOUR_US);
+        (from_us.max(hour_from(self.since_us)), until_us.min(until))
+    }
+
     /// Whether what was stored from one instant to another reaches over the window's ends.
     pub(super) fn is_at_an_end(&self, first_us: i64, last_us: i64) -> bool {
         let begins = self.since_us > super::EARLIEST_US && first_us < self.since_us;
@@ -58,22 +71,41 @@ pub(super) struct Boot {
     pub(super) id: Uuid,
     pub(super) prober: Uuid,
     pub(super) origin: Option<Origin>,
+    /// In the order of their numbers.
     pub(super) receipts: Vec<Sum>,
+    /// As the receipts say: when it began, and from when on it accounts for slots of checks that were there before.
+    pub(super) began_us: i64,
+    pub(super) slots_from_us: i64,
     pub(super) seqs: Bits,
     pub(super) seqs_doubled: Vec<u64>,
+    /// The first slot that was ever stored of it.
+    pub(super) seen_us: i64,
     /// Over all rows.
     pub(super) first_us: i64,
     pub(super) last_us: i64,
 }
 
-/// A receipt, and the same of the rows that it is about.
+/// A receipt, and the same of the rows that it is about: there are half a million a year of each source, so no more is
+/// kept of one than is looked at.
 #[derive(Debug)]
 pub(super) struct Sum {
-    pub(super) receipt: AuditReceipt,
+    pub(super) at_us: i64,
+    pub(super) slots_until_us: i64,
+    pub(super) first_seq: u64,
+    pub(super) last_seq: u64,
+    pub(super) failed: u64,
     pub(super) count: u64,
-    pub(super) ids_xor: u128,
+    /// The receipt's XOR of ids and that of the rows, one XORed with the other: nothing where they are the same.
+    pub(super) ids_xor: Uuid,
+    pub(super) last: bool,
     /// It is a dead letter itself. Letters come behind the rows: these are counted, and not summed up.
     pub(super) is_letter: bool,
+}
+
+impl Sum {
+    fn key(&self) -> (u64, u64, i64) {
+        (self.last_seq, self.first_seq, self.at_us)
+    }
 }
 
 /// A row under an id that is not its own.
@@ -92,7 +124,7 @@ pub(super) struct Ledger {
     pub(super) boots: Vec<Boot>,
     boot_numbers: HashMap<Uuid, u32>,
     pub(super) definitions: Vec<AuditDefinition>,
-    definition_numbers: HashMap<Uuid, u32>,
+    pub(super) definition_numbers: HashMap<Uuid, u32>,
     /// By boot and definition.
     lane_numbers: HashMap<(u32, u32), u32>,
     pub(super) lanes: Vec<((u32, u32), Lane)>,
@@ -105,6 +137,18 @@ pub(super) struct Ledger {
     pub(super) letters: u64,
     pub(super) offsets: Offsets,
     pub(super) findings: Findings,
+    /// Of days of which measurements have gone; for a report only.
+    pub(super) sums: Vec<AuditSum>,
+    /// By check: the first and the last slot that any of them tells of, within the window or not.
+    pub(super) summed: BTreeMap<Uuid, (i64, i64)>,
+    pub(super) times: BTreeMap<Uuid, Times>,
+}
+
+/// What is known of a check's times before its measurements went.
+#[derive(Debug, Default)]
+pub(super) struct Times {
+    pub(super) histogram: Histogram,
+    pub(super) probers: BTreeSet<Uuid>,
 }
 
 impl Ledger {
@@ -127,12 +171,30 @@ impl Ledger {
             letters: 0,
             offsets: Offsets::default(),
             findings: Findings::default(),
+            sums: Vec::new(),
+            summed: BTreeMap::new(),
+            times: BTreeMap::new(),
         }
     }
 
     /// Whether retention has dropped measurements of a time.
     pub(super) fn is_dropped(&self, from_us: i64, until_us: i64) -> bool {
         self.dropped.iter().any(|(from, until)| from_us < *until && until_us >= *from)
+    }
+
+    /// Times of which measurements have gone, in their order.
+    pub(super) fn dropped(&self) -> &[(i64, i64)] {
+        &self.dropped
+    }
+
+    /// Days that lie in the window as a whole, and hours of those that do not.
+    fn is_summed(&self, start_us: i64, width_us: i64) -> bool {
+        let scope = &self.scope;
+        let is_within = |start_us: i64, width_us: i64| {
+            start_us >= scope.since_us && start_us.saturating_add(width_us) <= scope.until_us
+        };
+        let day_us = start_us - start_us.rem_euclid(DAY_US);
+        is_within(start_us, width_us) && (width_us == DAY_US || !is_within(day_us, DAY_US))
     }
 
     /// The last instant of which measurements were dropped.
@@ -166,6 +228,9 @@ impl Ledger {
             prober: boot.prober_id,
             origin: None,
             receipts: Vec::new(),
+            began_us: i64::MAX,
+            slots_from_us: i64::MAX,
+            seen_us: boot.first_seen_us,
             seqs: Bits::default(),
             seqs_doubled: Vec::new(),
             first_us: i64::MAX,
@@ -199,26 +264,51 @@ impl Ledger {
         if !boot.seqs.add(number_of(seq)) {
             boot.seqs_doubled.push(seq);
         }
-        let at = boot.receipts.partition_point(|sum| sum.receipt.last_seq < seq);
-        let sum = boot.receipts.get_mut(at).filter(|sum| !sum.is_letter && sum.receipt.first_seq <= seq);
+        let at = boot.receipts.partition_point(|sum| sum.last_seq < seq);
+        let sum = boot.receipts.get_mut(at).filter(|sum| !sum.is_letter && sum.first_seq <= seq);
         if let Some(sum) = sum {
             sum.count += 1;
-            sum.ids_xor ^= id.as_u128();
+            sum.ids_xor = Uuid::from_u128(sum.ids_xor.as_u128() ^ id.as_u128());
+        }
+    }
+
+    fn add_receipt(&mut self, receipt: &AuditReceipt<'_>, is_letter: bool) {
+        if !self.is_wanted(receipt.pipeline) {
+            return;
+        }
+        let Some(number) = self.boot_numbers.get(&receipt.boot_id) else { return };
+        let boot = &mut self.boots[*number as usize];
+        let sum = Sum {
+            at_us: receipt.at_us,
+            slots_until_us: receipt.slots_until_us,
+            first_seq: receipt.first_seq,
+            last_seq: receipt.last_seq,
+            failed: receipt.failed,
+            count: 0,
+            ids_xor: receipt.ids_xor,
+            last: receipt.last,
+            is_letter,
+        };
+        let at = match boot.receipts.binary_search_by_key(&sum.key(), Sum::key) {
+            Ok(_) if is_letter => return,
+            Ok(at) | Err(at) => at,
+        };
+        boot.receipts.insert(at, sum);
+        boot.began_us = boot.began_us.min(receipt.began_us);
+        boot.slots_from_us = boot.slots_from_us.min(receipt.slots_from_us);
+        let is_new = |origin: &Origin| origin.pipeline != receipt.pipeline || origin.source != receipt.source;
+        if boot.origin.as_ref().is_none_or(is_new) {
+            let (pipeline, source) = (receipt.pipeline.to_owned(), receipt.source.to_owned());
+            boot.origin = Some(Origin { pipeline, source });
         }
     }
 
     /// Which numbers a receipt is about is known, wherever it is stored.
     fn receipt_letter(&mut self, receipt: &Receipt) {
-        if !self.is_wanted(&receipt.pipeline) {
-            return;
-        }
-        let Some(number) = self.boot_numbers.get(&receipt.prober.boot) else { return };
-        let boot = &mut self.boots[*number as usize];
-        let key = |receipt: &AuditReceipt| (receipt.last_seq, receipt.first_seq, receipt.at_us);
         let receipt = AuditReceipt {
             boot_id: receipt.prober.boot,
-            pipeline: receipt.pipeline.clone(),
-            source: receipt.source.clone(),
+            pipeline: &receipt.pipeline,
+            source: &receipt.source,
             at_us: receipt.at.as_microsecond(),
             began_us: receipt.began_at.as_microsecond(),
             slots_from_us: receipt.slots_from.as_microsecond(),
@@ -229,10 +319,7 @@ impl Ledger {
             failed: receipt.failed,
             last: receipt.last,
         };
-        if let Err(at) = boot.receipts.binary_search_by_key(&key(&receipt), |sum| key(&sum.receipt)) {
-            boot.origin = Some(Origin { pipeline: receipt.pipeline.clone(), source: receipt.source.clone() });
-            boot.receipts.insert(at, Sum { receipt, count: 0, ids_xor: 0, is_letter: true });
-        }
+        self.add_receipt(&receipt, true);
     }
 
     fn unknown_reference(&mut self, id: Uuid, what: &str) {
@@ -252,21 +339,13 @@ impl AuditReader for Ledger {
             self.definition_numbers.insert(definition.id, number);
             self.definitions.push(definition);
         }
-        self.dropped = facts.dropped;
+        self.dropped = joined(facts.dropped);
         self.has_rollups = facts.has_rollups;
         self.incidents = facts.incidents;
-        for receipt in facts.receipts {
-            if !self.is_wanted(&receipt.pipeline) {
-                continue;
-            }
-            let Some(number) = self.boot_numbers.get(&receipt.boot_id) else { continue };
-            let boot = &mut self.boots[*number as usize];
-            boot.origin = Some(Origin { pipeline: receipt.pipeline.clone(), source: receipt.source.clone() });
-            boot.receipts.push(Sum { receipt, count: 0, ids_xor: 0, is_letter: false });
-        }
-        for boot in &mut self.boots {
-            boot.receipts.sort_by_key(|sum| (sum.receipt.last_seq, sum.receipt.first_seq, sum.receipt.at_us));
-        }
+    }
+
+    fn receipt(&mut self, receipt: &AuditReceipt<'_>) {
+        self.add_receipt(receipt, false);
     }
 
     fn row(&mut self, row: &AuditRow<'_>) {
@@ -296,7 +375,9 @@ impl AuditReader for Ledger {
         }
         life.first_us = life.first_us.min(row.slot_us);
         life.last_us = life.last_us.max(row.slot_us);
-        let counted = (self.scope.since_us..self.scope.until_us).contains(&row.slot_us);
+        // Of a day of which measurements have gone a report tells by its sums.
+        let counted = (self.scope.since_us..self.scope.until_us).contains(&row.slot_us)
+            && !(self.scope.for_report && self.is_dropped(row.slot_us, row.slot_us));
         self.lanes[lane].1.row(row, counted);
         self.number(boot, row.seq, row.id);
     }
@@ -320,7 +401,11 @@ impl AuditReader for Ledger {
             && measurement.attempt == 1
         {
             let never_begun = measurement.error.as_ref().filter(|error| error.phase == Phase::Start);
-            self.lanes[lane].1.letter(slot_us, never_begun.map(|error| error.message.as_str()));
+            self.lanes[lane].1.letter(
+                slot_us,
+                measurement.seq,
+                never_begun.map(|error| error.message.as_str()),
+            );
         }
         // Of a measurement that is stored as well, the row counts.
         if !self.boots[boot as usize].seqs.has(number_of(measurement.seq)) {
@@ -349,6 +434,40 @@ impl AuditReader for Ledger {
         };
         self.findings.add(Kind::RollupDiffers, 1, || finding);
     }
+
+    fn sum(&mut self, sum: &AuditSum) {
+        let of = self.definition_numbers.get(&sum.definition_id);
+        let is_wanted = of.is_some_and(|of| self.is_wanted(&self.definitions[*of as usize].pipeline));
+        if !is_wanted {
+            return;
+        }
+        let seen = self.summed.entry(sum.check_id).or_insert((sum.first_us, sum.last_us));
+        *seen = (seen.0.min(sum.first_us), seen.1.max(sum.last_us));
+        if self.is_summed(sum.start_us, sum.width_us) {
+            self.sums.push(*sum);
+        }
+    }
+
+    fn times(&mut self, times: &AuditTimes) {
+        if self.is_summed(times.start_us, times.width_us) {
+            let known = self.times.entry(times.check_id).or_default();
+            known.histogram.merge(&times.histogram);
+            known.probers.insert(times.prober_id);
+        }
+    }
+}
+
+/// Times that follow one another as one: a year of days is looked through for each slot.
+fn joined(mut times: Vec<(i64, i64)>) -> Vec<(i64, i64)> {
+    times.sort_unstable();
+    let mut joined: Vec<(i64, i64)> = Vec::new();
+    for (from, until) in times {
+        match joined.last_mut() {
+            Some(last) if from <= last.1 => last.1 = last.1.max(until),
+            _ => joined.push((from, until)),
+        }
+    }
+    joined
 }
 
 /// A number as the sets have it.

@@ -51,7 +51,7 @@ pub(super) fn lives(ledger: &Ledger) -> Vec<Life> {
             lives[pair[1] as usize].before = Some(pair[0]);
             let begun_us = lives[pair[1] as usize].began_us;
             // Both by the prober's clock; slots go their own way where that was set back.
-            let heard_us = ledger.boots[pair[0] as usize].receipts.last().map(|sum| sum.receipt.at_us);
+            let heard_us = ledger.boots[pair[0] as usize].receipts.last().map(|sum| sum.at_us);
             if heard_us.is_some_and(|heard_us| heard_us > begun_us.saturating_add(OVERLAP_US)) {
                 lives[pair[0] as usize].is_shared = true;
                 lives[pair[1] as usize].is_shared = true;
@@ -74,17 +74,16 @@ pub(super) fn lives(ledger: &Ledger) -> Vec<Life> {
 
 fn alone(boot: &Boot, ledger: &Ledger) -> Life {
     let scope = &ledger.scope;
-    let receipts = || boot.receipts.iter().map(|sum| &sum.receipt);
-    let began_us = match receipts().next() {
-        Some(receipt) => receipt.began_us,
-        None => made_us(boot.id).unwrap_or(boot.first_us),
+    let began_us = match boot.receipts.is_empty() {
+        true => made_us(boot.id).unwrap_or(boot.first_us),
+        false => boot.began_us,
     };
-    let settled = receipts().filter(|receipt| receipt.at_us < scope.settled_us);
+    let settled = boot.receipts.iter().filter(|receipt| receipt.at_us < scope.settled_us);
     let proven_us = settled.map(|receipt| receipt.slots_until_us).max();
-    let has_ended = receipts().any(|receipt| receipt.last);
-    let slots_from_us = receipts().map(|receipt| receipt.slots_from_us).min().unwrap_or(began_us);
+    let has_ended = boot.receipts.iter().any(|receipt| receipt.last);
+    let slots_from_us = if boot.receipts.is_empty() { began_us } else { boot.slots_from_us };
     let is_once = match boot.receipts.last() {
-        Some(sum) => sum.receipt.last && sum.receipt.slots_until_us == sum.receipt.began_us,
+        Some(receipt) => receipt.last && receipt.slots_until_us == boot.began_us,
         None => boot.first_us == boot.last_us,
     };
     let lived_us = boot.last_us.saturating_sub(boot.first_us);
@@ -101,8 +100,8 @@ fn alone(boot: &Boot, ledger: &Ledger) -> Life {
 
 /// From when on a store has a boot in full, at the earliest, where it came to it later than the boot began.
 fn joined_us(life: &Life, boot: &Boot, ledger: &Ledger) -> Option<i64> {
-    let first = &boot.receipts.first()?.receipt;
-    let from_us = first.slots_from_us.max(ledger.scope.since_us);
+    let first = boot.receipts.first()?;
+    let from_us = boot.slots_from_us.max(ledger.scope.since_us);
     if first.at_us <= from_us || ledger.is_dropped(from_us, first.at_us) {
         return None;
     }

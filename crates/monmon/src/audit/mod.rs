@@ -4,12 +4,12 @@ mod bits;
 mod finding;
 mod judge;
 mod lane;
-mod latency;
 mod ledger;
 mod lives;
 mod logs_of;
 mod offsets;
 mod report;
+mod sealed;
 mod service;
 #[cfg(test)]
 mod tests;
@@ -204,6 +204,7 @@ async fn load(url: &str, scope: Scope) -> Result<Ledger, String> {
     let window = AuditWindow {
         since_us: scope.read_since_us.max(EARLIEST_US),
         until_us: scope.read_until_us.min(LATEST_US),
+        sums: scope.for_report.then_some((scope.since_us, scope.until_us)),
     };
     let mut ledger = Ledger::new(scope);
     match store::parse(url)? {

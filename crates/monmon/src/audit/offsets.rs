@@ -15,6 +15,17 @@ const ANEW_US: i64 = 600_000_000;
 /// The first and the last of some offsets.
 type Span = (i64, i64);
 
+/// What is known of the way into the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Everything that was there to be read is stored: the logs say so, or there is one at most, and in order.
+    Stored,
+    /// Something between what is stored has not been stored yet: another writer has it.
+    Behind,
+    /// Partitions are read each at its own pace, and what is behind their newest batches is not known.
+    Open,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Offsets {
     pub(super) ranges: u64,
@@ -22,6 +33,8 @@ pub(super) struct Offsets {
     read: BTreeMap<(String, i32), BTreeMap<Origin, Vec<Run>>>,
     /// Where the logs themselves stand, if they were asked.
     pub(super) logs: BTreeMap<(String, i32), LogState>,
+    /// A log has more than is stored of it.
+    pub(super) has_unread: bool,
 }
 
 /// Offsets without a hole.
@@ -64,6 +77,24 @@ impl Offsets {
         self.read.get(key)?.values().filter_map(|runs| runs.last()).map(|run| run.last).max()
     }
 
+    pub(super) fn way(&self, scope: &Scope) -> Way {
+        let is_young = |pair: &[Run]| pair[1].first_stored_us >= scope.settled_us;
+        let is_hole = |key: &(String, i32), pair: &[Run]| {
+            let others = self.read[key].values().flatten().copied().collect();
+            !divided((pair[0].last + 1, pair[1].first - 1), others).0.is_empty()
+        };
+        let is_behind = self.read.iter().any(|(key, readers)| {
+            let pairs = readers.values().flat_map(|runs| runs.windows(2));
+            pairs.filter(|pair| is_young(pair)).any(|pair| is_hole(key, pair))
+        });
+        match (is_behind, self.logs.is_empty()) {
+            (true, _) => Way::Behind,
+            (false, false) if !self.has_unread => Way::Stored,
+            (false, _) if self.read.len() > 1 => Way::Open,
+            (false, _) => Way::Stored,
+        }
+    }
+
     pub(super) fn judge(&self, scope: &Scope, findings: &mut Findings) {
         for ((topic, partition), readers) in &self.read {
             let mut miss = |kind: Kind, origin: &Origin, (first, last): Span| {
@@ -90,7 +121,10 @@ impl Offsets {
                     {
                         continue;
                     }
-                    if before_us > behind_us.saturating_add(ANEW_US) {
+                    // What the group has not committed it reads again.
+                    let committed = self.logs.get(&(topic.clone(), *partition)).and_then(|log| log.committed);
+                    let is_read_again = committed.is_some_and(|committed| committed <= hole.0);
+                    if is_read_again || before_us > behind_us.saturating_add(ANEW_US) {
                         miss(Kind::OffsetsNotProvable, origin, hole);
                         continue;
                     }

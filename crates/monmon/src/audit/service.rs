@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use monmon_model::{AuditDefinition, AuditIncident, Labels};
+use monmon_model::{AuditDefinition, AuditIncident, Histogram, Labels};
 use uuid::Uuid;
 
 use super::bits::Bits;
 use super::finding::Verdict;
 use super::judge::{Judge, at};
-use super::latency::Histogram;
+use super::lane::Lane;
 use super::ledger::Scope;
+use super::sealed::sealed;
 
 /// All checks of a store, and what an audit of the same window says.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub(crate) struct Services {
     /// The same for people.
     pub(crate) verdict_text: String,
     pub(crate) dropped_before: Option<Timestamp>,
+    /// Of days of which measurements have gone it is known what they came to.
+    pub(crate) is_summed: bool,
     pub(crate) checks: Vec<Service>,
 }
 
@@ -42,6 +45,9 @@ pub(crate) struct Service {
     /// Measurements, one for each prober and slot.
     pub(crate) up: u64,
     pub(crate) down: u64,
+    /// Of these, those in a window of maintenance; of days of which measurements have gone that is not known.
+    pub(crate) maintenance_up: u64,
+    pub(crate) maintenance_down: u64,
     /// Slots that an audit misses, and those that died with their prober.
     pub(crate) missing: u64,
     pub(crate) died: u64,
@@ -64,6 +70,8 @@ impl Service {
             due_us: 0,
             up: 0,
             down: 0,
+            maintenance_up: 0,
+            maintenance_down: 0,
             missing: 0,
             died: 0,
             latency_us: [None; 4],
@@ -104,13 +112,24 @@ pub(super) fn services(judge: Judge) -> Services {
         for number in lanes {
             let ((_, definition), lane) = &judge.ledger.lanes[*number];
             let window = lane.keys(scope.since_us, scope.until_us);
-            let (stored, known, down) = lane.decided();
+            let (mut stored, mut known, mut down) = lane.decided();
+            [&mut stored, &mut known, &mut down]
+                .into_iter()
+                .for_each(|bits| without_dropped(&judge, lane, bits));
             let of = &judge.ledger.definitions[*definition as usize];
             let service = found.entry(*check_id).or_insert_with(|| Service::of(of));
             let (known_count, down_count) =
                 (known.count_in(window.0, window.1), down.count_in(window.0, window.1));
             service.up += known_count.saturating_sub(down_count);
             service.down += down_count;
+            let (mut apart, mut apart_down) = (Bits::default(), Bits::default());
+            apart.add_all(&known);
+            apart.keep_all(lane.maintenance());
+            apart_down.add_all(&apart);
+            apart_down.keep_all(&down);
+            let down_count = apart_down.count_in(window.0, window.1);
+            service.maintenance_down += down_count;
+            service.maintenance_up += apart.count_in(window.0, window.1) - down_count;
             if !service.probers.contains(&prober) {
                 service.probers.push(prober.clone());
             }
@@ -125,6 +144,26 @@ pub(super) fn services(judge: Judge) -> Services {
         }
     }
     count_time(&judge, eras, &mut found);
+    for ((check_id, definition), sealed) in sealed(&judge.ledger) {
+        let of = &judge.ledger.definitions[definition as usize];
+        let service = found.entry(check_id).or_insert_with(|| Service::of(of));
+        service.up += sealed.up;
+        service.down += sealed.down;
+        service.slots_due += sealed.slots_due;
+        service.slots_known += sealed.slots_known;
+        service.due_us += sealed.slots_due.saturating_mul(sealed.interval_us);
+        service.known_us += sealed.slots_known.saturating_mul(sealed.interval_us);
+    }
+    for (check_id, times) in &judge.ledger.times {
+        let Some(service) = found.get_mut(check_id) else { continue };
+        latencies.entry(*check_id).or_default().merge(&times.histogram);
+        let names = times.probers.iter().map(|prober| judge.prober(*prober));
+        names.for_each(|name| {
+            if !service.probers.contains(&name) {
+                service.probers.push(name);
+            }
+        });
+    }
     for (check_id, latency) in &latencies {
         if let Some(service) = found.get_mut(check_id) {
             service.latency_us = SHARES.map(|share| latency.quantile(share));
@@ -135,6 +174,7 @@ pub(super) fn services(judge: Judge) -> Services {
             service.incidents.push(incident.1);
         }
     }
+    let is_summed = !judge.ledger.sums.is_empty();
     let report = judge.report();
     for line in &report.checks {
         if let Some(service) = found.get_mut(&line.check_id) {
@@ -150,7 +190,16 @@ pub(super) fn services(judge: Judge) -> Services {
         verdict: report.verdict,
         verdict_text: super::text::verdict(&report),
         dropped_before: report.dropped_before.filter(|before| before.as_microsecond() > scope.since_us),
+        is_summed,
         checks,
+    }
+}
+
+/// A day of which measurements have gone is told by its sums alone.
+fn without_dropped(judge: &Judge, lane: &Lane, bits: &mut Bits) {
+    for (from_us, until_us) in judge.ledger.dropped() {
+        let (first, end) = lane.keys(*from_us, *until_us);
+        bits.remove_range(first, end);
     }
 }
 

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use monmon_http::Slots;
+use monmon_kafka::LogState;
 use monmon_model::{
     AuditBoot, AuditDefinition, AuditFacts, AuditLetter, AuditOffsets, AuditProber, AuditReader,
-    AuditReceipt, AuditRow, Outcome, check_id, measurement_id,
+    AuditReceipt, AuditRow, AuditSum, AuditTimes, Outcome, check_id, measurement_id,
 };
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -13,9 +14,12 @@ use uuid::Uuid;
 use super::finding::{Finding, Verdict};
 use super::judge::judge;
 use super::ledger::{Ledger, Scope};
+use super::logs_of::hold;
 use super::report::Report;
 
 mod doubt;
+mod lag;
+mod sealed;
 
 const SECOND: i64 = 1_000_000;
 /// A round minute.
@@ -32,17 +36,23 @@ struct Row {
     outcome: Outcome,
     error_kind: Option<&'static str>,
     message: Option<String>,
+    total_us: Option<u32>,
 }
 
 /// A store in memory.
 #[derive(Default)]
 struct Store {
     facts: AuditFacts,
+    receipts: Vec<AuditReceipt<'static>>,
+    sums: Vec<AuditSum>,
+    times: Vec<AuditTimes>,
     rows: Vec<Row>,
     letters: Vec<Vec<u8>>,
     offsets: Vec<(i32, i64, i64)>,
     /// Batches of one more partition: who read them, first and last offset, and when they were stored.
     batches: Vec<(&'static str, i64, i64, i64)>,
+    /// What Kafka said: a partition, the offset after its last, and the one that the group goes on from.
+    logs: Vec<(i32, i64, i64)>,
     /// As `--settle`, in seconds.
     settle_s: u64,
     /// The clock of the audit, in seconds after T0.
@@ -92,7 +102,19 @@ impl Store {
         let slot = jiff::Timestamp::from_microsecond(slot_us).unwrap();
         let id = measurement_id(prober, check_id, slot, attempt);
         let (outcome, error_kind, message) = (Outcome::Up, None, None);
-        self.rows.push(Row { id, check, boot, slot_us, seq, attempt, outcome, error_kind, message });
+        let total_us = None;
+        self.rows.push(Row {
+            id,
+            check,
+            boot,
+            slot_us,
+            seq,
+            attempt,
+            outcome,
+            error_kind,
+            message,
+            total_us,
+        });
         self.rows.last_mut().unwrap()
     }
 
@@ -155,10 +177,10 @@ impl Store {
             let last_seq = upto.clone().map(|(_, seq, _)| *seq).max().unwrap_or(0);
             let ids =
                 upto.filter(|(_, seq, _)| *seq >= first_seq).fold(0, |xor, (.., id)| xor ^ id.as_u128());
-            self.facts.receipts.push(AuditReceipt {
+            self.receipts.push(AuditReceipt {
                 boot_id: self.facts.boots[boot].id,
-                pipeline: "p".to_owned(),
-                source: "s".to_owned(),
+                pipeline: "p",
+                source: "s",
                 at_us: T0 + cut * SECOND,
                 began_us: T0 + from_s * SECOND,
                 slots_from_us: T0 + slots_from_s * SECOND,
@@ -179,16 +201,22 @@ impl Store {
     }
 
     fn audit_window(&self, since_s: Option<i64>, until_s: Option<i64>) -> Report {
+        judge(self.ledger(since_s, until_s, false))
+    }
+
+    fn ledger(&self, since_s: Option<i64>, until_s: Option<i64>, for_report: bool) -> Ledger {
         let at = |s: i64| jiff::Timestamp::from_microsecond(T0 + s * SECOND).unwrap();
         let now = at(self.now_s + 1);
         let until = until_s.map_or(now, at);
-        let scope: Scope =
+        let mut scope: Scope =
             super::scope(since_s.map(at), until, now, Duration::from_secs(self.settle_s), None).unwrap();
+        scope.for_report = for_report;
         let mut ledger = Ledger::new(scope.clone());
-        let mut facts = self.facts.clone();
         let is_read = |at_us: &i64| (scope.read_since_us..scope.read_until_us).contains(at_us);
-        facts.receipts.retain(|receipt| is_read(&receipt.at_us));
-        ledger.facts(facts);
+        ledger.facts(self.facts.clone());
+        for receipt in self.receipts.iter().filter(|receipt| is_read(&receipt.at_us)) {
+            ledger.receipt(receipt);
+        }
         for row in &self.rows {
             if !(scope.read_since_us..scope.read_until_us).contains(&row.slot_us) {
                 continue;
@@ -203,7 +231,8 @@ impl Store {
                 seq: row.seq,
                 attempt: row.attempt,
                 outcome: row.outcome,
-                total_us: None,
+                total_us: row.total_us,
+                maintenance: false,
                 error_kind: row.error_kind,
                 message: row.message.as_deref(),
             });
@@ -227,7 +256,14 @@ impl Store {
             let (topic, partition, source, first, last) = ("t", 9, "events", *first, *last);
             ledger.offsets(&AuditOffsets { topic, partition, pipeline, source, first, last, stored_us });
         }
-        judge(ledger)
+        for (partition, high, committed) in &self.logs {
+            let (topic, partition, low) = ("t".to_owned(), *partition, 0);
+            let committed = Some(*committed);
+            hold(&mut ledger, LogState { topic, partition, low, high: *high, committed });
+        }
+        self.sums.iter().for_each(|sum| ledger.sum(sum));
+        self.times.iter().for_each(|times| ledger.times(times));
+        ledger
     }
 }
 
@@ -331,13 +367,13 @@ fn a_number_that_two_rows_have_is_named() {
 #[test]
 fn a_receipt_that_is_missing_is_named_and_what_it_was_about_is_looked_at() {
     let mut store = clean();
-    store.facts.receipts.remove(4);
+    store.receipts.remove(4);
     insta::assert_snapshot!(told(&store.audit()), @r##"
     broken due=70 known=70
     receipt_missing 1
       @360.0 29-35
     "##);
-    let receipt = store.facts.receipts.last_mut().unwrap();
+    let receipt = store.receipts.last_mut().unwrap();
     receipt.last = false;
     insta::assert_snapshot!(told(&store.audit()), @r##"
     broken due=70 known=70
@@ -349,7 +385,7 @@ fn a_receipt_that_is_missing_is_named_and_what_it_was_about_is_looked_at() {
 #[test]
 fn rows_that_are_not_those_of_their_receipt_are_told() {
     let mut store = clean();
-    store.facts.receipts[4].ids_xor = Uuid::from_u128(1);
+    store.receipts[4].ids_xor = Uuid::from_u128(1);
     insta::assert_snapshot!(told(&store.audit()), @r##"
     broken due=70 known=70
     receipt_differs 1
@@ -361,7 +397,7 @@ fn rows_that_are_not_those_of_their_receipt_are_told() {
 fn what_a_sink_gave_up_is_told_and_not_missed() {
     let mut store = clean();
     store.rows.remove(20);
-    for receipt in &mut store.facts.receipts {
+    for receipt in &mut store.receipts {
         receipt.failed = 1;
     }
     insta::assert_snapshot!(told(&store.audit()), @r##"proven due=70 given_up=1 known=69"##);
@@ -399,7 +435,7 @@ fn a_row_between_slots_has_no_reason_unless_the_check_was_down() {
     for (more, look) in (1..).zip(looks) {
         store.row(0, 0, look, seq + more, 1).outcome = Outcome::Down;
     }
-    let receipt = store.facts.receipts.last_mut().unwrap();
+    let receipt = store.receipts.last_mut().unwrap();
     receipt.last_seq += 2;
     let ids = store.rows[store.rows.len() - 2..].iter().fold(0, |xor, row| xor ^ row.id.as_u128());
     receipt.ids_xor = Uuid::from_u128(receipt.ids_xor.as_u128() ^ ids);
@@ -414,7 +450,7 @@ fn retries_are_more_tries_of_one_slot() {
     let seq = store.rows.len() as u64 + 1;
     store.row(0, row.check, row.slot_us, seq, 2);
     let id = store.rows.last().unwrap().id.as_u128();
-    let receipt = store.facts.receipts.last_mut().unwrap();
+    let receipt = store.receipts.last_mut().unwrap();
     receipt.last_seq += 1;
     receipt.ids_xor = Uuid::from_u128(receipt.ids_xor.as_u128() ^ id);
     insta::assert_snapshot!(told(&store.audit()), @r##"proven due=70 known=70 more_tries=1"##);
@@ -570,7 +606,7 @@ fn what_retention_dropped_is_no_loss() {
 #[test]
 fn without_receipts_numbers_are_looked_at() {
     let mut store = clean();
-    store.facts.receipts.clear();
+    store.receipts.clear();
     store.rows.remove(20);
     insta::assert_snapshot!(told(&store.audit()), @r##"
     broken due=70 known=69 missing=1

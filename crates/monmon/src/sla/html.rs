@@ -6,7 +6,10 @@ use jiff::Unit;
 
 use crate::audit::{Incident, Verdict};
 
-use super::{Line, Sla, shown_at, shown_milliseconds, shown_share, shown_span, shown_time};
+use super::{
+    Line, Sla, shown_at, shown_dropped, shown_maintenance, shown_milliseconds, shown_share, shown_span,
+    shown_time,
+};
 
 const STYLE: &str = "
 :root { --ink: #1c2430; --soft: #5b6675; --line: #d9dee5; --good: #1a7f4b; --bad: #b3261e; --unsure: #8a6100; }
@@ -152,13 +155,16 @@ fn table(page: &mut String, lines: &[Line]) {
         push(
             page,
             format_args!(
-                "<tr><td>{}<small>{}/{} &middot; {}</small></td><td><b class=\"{class}\">{word}</b></td>\
+                "<tr><td>{}<small>{}/{} &middot; {}</small>{}</td><td><b class=\"{class}\">{word}</b></td>\
              <td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{:.0} %{}</td>\
              <td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>\n",
                 escaped(&line.check),
                 escaped(&line.pipeline),
                 escaped(&line.source),
                 escaped(&line.probers.join(", ")),
+                line.maintenance.as_ref().map_or(String::new(), |apart| {
+                    format!("<small>{}</small>", escaped(&shown_maintenance(apart)))
+                }),
                 line.uptime.map_or("-".to_owned(), shown_share),
                 shown_share(line.coverage),
                 shown_time(line.downtime_s),
@@ -247,14 +253,8 @@ fn proof(page: &mut String, sla: &Sla) {
          lost with a prober that died; they lower the coverage, not the uptime.</p>\n"
         ),
     );
-    if let Some(before) = sla.dropped_before {
-        push(
-            page,
-            format_args!(
-                "<p class=\"unsure\">Measurements of before {} are no longer kept and are not in this report.</p>\n",
-                before.strftime("%Y-%m-%d %H:%M UTC")
-            ),
-        );
+    if let Some(told) = shown_dropped(sla) {
+        push(page, format_args!("<p class=\"unsure\">{}.</p>\n", escaped(&told)));
     }
 }
 

@@ -80,6 +80,9 @@ struct Sla {
     /// Retention has dropped the measurements of before.
     #[serde(skip_serializing_if = "Option::is_none")]
     dropped_before: Option<Timestamp>,
+    /// Of what is before, days are told by what they came to.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    is_summed: bool,
     met: u64,
     missed: u64,
     not_known: u64,
@@ -114,11 +117,23 @@ struct Line {
     budget_used: f64,
     met: Option<bool>,
     latency_ms: Latency,
+    /// Measurements in windows of maintenance, which the uptime has in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    maintenance: Option<Maintenance>,
     /// Where the pipeline has a detector.
     incidents: Vec<Incident>,
     /// Slots that the store has lost, or that died with their prober.
     slots_missing: u64,
     slots_died: u64,
+}
+
+/// Of days whose measurements are no longer kept it is not known, and not in it.
+#[derive(Debug, Serialize)]
+struct Maintenance {
+    up: u64,
+    down: u64,
+    /// The uptime of all the rest.
+    uptime_without: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -176,6 +191,7 @@ fn sla(args: &ReportArgs, found: Services, now: Timestamp) -> Sla {
         labels: args.labels.iter().cloned().collect(),
         audit: Audit { verdict: found.verdict, text: found.verdict_text },
         dropped_before: found.dropped_before,
+        is_summed: found.is_summed,
         met: count(Some(true)),
         missed: count(Some(false)),
         not_known: count(None),
@@ -189,6 +205,7 @@ fn line(service: Service, sla: f64) -> Line {
     let downtime_s = uptime.map_or(0.0, |uptime| (1.0 - uptime) * service.known_us as f64 / 1e6);
     let budget_s = (1.0 - sla / 100.0) * service.due_us as f64 / 1e6;
     let [p50, p90, p95, p99] = service.latency_us.map(|us| us.map(|us| us / 1e3));
+    let maintenance = maintenance(&service);
     debug_assert_eq!(SHARES, [0.5, 0.9, 0.95, 0.99]);
     Line {
         pipeline: service.pipeline,
@@ -206,10 +223,37 @@ fn line(service: Service, sla: f64) -> Line {
         budget_used: if downtime_s > 0.0 { downtime_s / budget_s.max(1e-6) } else { 0.0 },
         met: uptime.map(|_| is_kept(service.down, decided, sla)),
         latency_ms: Latency { p50, p90, p95, p99 },
+        maintenance,
         incidents: service.incidents,
         slots_missing: service.missing,
         slots_died: service.died,
     }
+}
+
+fn maintenance(service: &Service) -> Option<Maintenance> {
+    let (up, down) = (service.maintenance_up, service.maintenance_down);
+    let (rest_up, rest) =
+        (service.up.saturating_sub(up), (service.up + service.down).saturating_sub(up + down));
+    let uptime_without = (rest > 0).then(|| rest_up as f64 / rest as f64);
+    (up + down > 0).then_some(Maintenance { up, down, uptime_without })
+}
+
+/// For people.
+fn shown_maintenance(maintenance: &Maintenance) -> String {
+    let Maintenance { up, down, uptime_without } = maintenance;
+    let without = uptime_without.map_or("-".to_owned(), shown_share);
+    format!("{} measurements in maintenance, {down} of them down; uptime without them {without}", up + down)
+}
+
+/// What is said of days whose measurements have gone.
+fn shown_dropped(sla: &Sla) -> Option<String> {
+    let before = shown_at(Some(sla.dropped_before?), "");
+    Some(match sla.is_summed {
+        true => format!(
+            "measurements of before {before} are no longer kept; these days are told by their sums, in whole hours"
+        ),
+        false => format!("measurements of before {before} are no longer kept and are not in this report"),
+    })
 }
 
 /// Of the slots that were decided at most the promised share was down. 1 of 1000 is within 99.9 %, though no float is.

@@ -14,6 +14,8 @@ fn service(check: &str, up: u64, down: u64, known: u64, due: u64) -> Service {
         due_us: due * 60_000_000,
         up,
         down,
+        maintenance_up: 0,
+        maintenance_down: 0,
         missing: 0,
         died: 0,
         latency_us: [Some(1_500.0), Some(12_000.0), Some(20_000.0), None],
@@ -41,6 +43,7 @@ fn page(checks: &[(&str, u64, u64, u64, u64)]) -> Sla {
         labels: BTreeMap::from([("team".to_owned(), "\"docs\"".to_owned())]),
         audit: Audit { verdict: Verdict::Proven, text: "PROVEN: every slot".to_owned() },
         dropped_before: None,
+        is_summed: false,
         met: count(Some(true)),
         missed: count(Some(false)),
         not_known: count(None),
@@ -96,4 +99,29 @@ fn what_was_promised_exactly_is_kept() {
     ] {
         assert_eq!(is_kept(down, decided, sla), kept, "{down} of {decided} at {sla}");
     }
+}
+
+#[test]
+fn maintenance_is_told_apart_and_days_without_measurements_are_told() {
+    let mut service = service("shop", 950, 50, 1_000, 1_000);
+    (service.maintenance_up, service.maintenance_down) = (10, 45);
+    let mut sla = page(&[]);
+    sla.checks = vec![line(service, 99.0)];
+    sla.dropped_before = "2026-10-11T00:00:00Z".parse().ok();
+    let told = text::text(&sla);
+    assert!(
+        told.contains(
+            "\nmeasurements of before 2026-10-11 00:00 UTC are no longer kept and are not in this report\n"
+        ),
+        "{told}"
+    );
+    assert!(
+        told.ends_with(
+            "\nshop: 55 measurements in maintenance, 45 of them down; uptime without them 99.470 %\n"
+        ),
+        "{told}"
+    );
+    sla.is_summed = true;
+    assert!(text::text(&sla).contains("told by their sums, in whole hours"));
+    assert!(html::html(&sla).contains("<small>55 measurements in maintenance"));
 }

@@ -3,7 +3,9 @@
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use monmon_syntax::printable;
 
-use super::{Line, Sla, shown_milliseconds, shown_share, shown_span, shown_time};
+use super::{
+    Line, Sla, shown_dropped, shown_maintenance, shown_milliseconds, shown_share, shown_span, shown_time,
+};
 
 pub(super) fn text(sla: &Sla) -> String {
     let mut lines = vec![
@@ -18,16 +20,18 @@ pub(super) fn text(sla: &Sla) -> String {
         ),
         format!("audit: {}", sla.audit.text),
     ];
-    if let Some(before) = sla.dropped_before {
-        lines.push(format!(
-            "retention has dropped the measurements of before {before:.0}: they are not in this report"
-        ));
-    }
+    lines.extend(shown_dropped(sla));
     if sla.checks.is_empty() {
         lines.push("no check was due".to_owned());
         return lines.join("\n") + "\n";
     }
-    format!("{}\n\n{}\n", lines.join("\n"), table(&sla.checks))
+    let apart = sla.checks.iter().filter_map(|line| {
+        let told = shown_maintenance(line.maintenance.as_ref()?);
+        Some(format!("{}: {told}\n", printable(&line.check)))
+    });
+    let apart: String = apart.collect();
+    let gap = if apart.is_empty() { "" } else { "\n" };
+    format!("{}\n\n{}\n{gap}{apart}", lines.join("\n"), table(&sla.checks))
 }
 
 fn table(lines: &[Line]) -> Table {

@@ -125,7 +125,7 @@ impl Judge {
 }
 
 fn state(boot: &Boot, life: &Life, ledger: &Ledger) -> BootState {
-    let heard_us = boot.receipts.iter().map(|sum| sum.receipt.at_us).chain([boot.last_us]).max();
+    let heard_us = boot.receipts.iter().map(|sum| sum.at_us).chain([boot.last_us]).max();
     let is_proven = life.proven_us.is_some_and(|proven_us| proven_us >= ledger.scope.until_us);
     match (life.has_ended || life.is_once, life.is_newest) {
         (true, _) => BootState::Ended,

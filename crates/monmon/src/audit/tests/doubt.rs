@@ -15,15 +15,15 @@ fn running() -> Store {
     store
 }
 
-fn letter_of(receipt: &AuditReceipt) -> Vec<u8> {
+fn letter_of(receipt: &AuditReceipt<'_>) -> Vec<u8> {
     let at = |at_us| jiff::Timestamp::from_microsecond(at_us).unwrap();
     let prober =
         Prober { id: Uuid::from_u128(1), name: "a".to_owned(), location: None, boot: receipt.boot_id };
     let receipt = Receipt {
         id: Uuid::from_u128(9),
         prober: Arc::new(prober),
-        pipeline: receipt.pipeline.clone(),
-        source: receipt.source.clone(),
+        pipeline: receipt.pipeline.to_owned(),
+        source: receipt.source.to_owned(),
         at: at(receipt.at_us),
         began_at: at(receipt.began_us),
         slots_from: at(receipt.slots_from_us),
@@ -99,7 +99,7 @@ fn each_reader_has_a_log_of_its_own() {
     // A topic that was made anew.
     store.batches = vec![("north", 0, 9, 9_000), ("north", 500, 509, 100)];
     store.now_s = 10_000;
-    store.facts.receipts.clear();
+    store.receipts.clear();
     assert!(told(&store.audit()).contains("offsets_not_provable 490"), "{}", told(&store.audit()));
 }
 
@@ -107,7 +107,7 @@ fn each_reader_has_a_log_of_its_own() {
 fn a_store_that_joined_late_is_not_provable_before() {
     let mut store = running();
     // Receipts begin earlier than the check's own partition.
-    store.facts.receipts.retain(|receipt| receipt.at_us > T0 + 3_000 * SECOND);
+    store.receipts.retain(|receipt| receipt.at_us > T0 + 3_000 * SECOND);
     store.rows.retain(|row| row.slot_us > T0 + 3_500 * SECOND);
     insta::assert_snapshot!(told(&store.audit()), @r##"
     not_provable due=370 known=370
@@ -133,7 +133,7 @@ fn a_store_that_joined_late_is_not_provable_before() {
 fn numbers_without_receipts_prove_no_loss() {
     // A copy of one check alone.
     let mut store = clean();
-    store.facts.receipts.clear();
+    store.receipts.clear();
     store.rows.retain(|row| row.check == 0);
     insta::assert_snapshot!(told(&store.audit()), @r##"
     not_provable due=60 known=60
@@ -148,7 +148,7 @@ fn what_a_live_store_has_not_yet_is_on_its_way() {
     store.settle_s = 120;
     // With another writer: a row and a receipt, with newer ones behind them.
     store.rows.retain(|row| row.slot_us < T0 + 7_100 * SECOND || row.slot_us > T0 + 7_110 * SECOND);
-    store.facts.receipts.retain(|receipt| receipt.at_us != T0 + 7_080 * SECOND);
+    store.receipts.retain(|receipt| receipt.at_us != T0 + 7_080 * SECOND);
     store.batches = vec![("consumer", 0, 9, 7_000), ("consumer", 20, 29, 7_150)];
     insta::assert_snapshot!(told(&store.audit()), @"proven due=720 known=719 on_the_way=1");
 }
@@ -156,7 +156,7 @@ fn what_a_live_store_has_not_yet_is_on_its_way() {
 #[test]
 fn a_receipt_among_the_dead_letters_is_a_receipt() {
     let mut store = clean();
-    for receipt in store.facts.receipts.drain(3..6) {
+    for receipt in store.receipts.drain(3..6) {
         store.letters.push(letter_of(&receipt));
     }
     insta::assert_snapshot!(told(&store.audit()), @"proven due=70 known=70");
@@ -172,7 +172,7 @@ fn slots_ahead_of_a_clock_that_was_set_back_are_no_second_process() {
     store.life(1, &[home], 0, 300, End::Killed);
     store.life(1, &[home], 300, 600, End::Orderly);
     let second = store.facts.boots[1].id;
-    for receipt in store.facts.receipts.iter_mut().filter(|receipt| receipt.boot_id == second) {
+    for receipt in store.receipts.iter_mut().filter(|receipt| receipt.boot_id == second) {
         receipt.began_us = T0 + 270 * SECOND;
     }
     assert!(!told(&store.audit()).contains("shared_prober"), "{}", told(&store.audit()));
@@ -207,12 +207,12 @@ fn a_row_that_stands_for_several_slots_explains_them_where_it_is_not_stored() {
     // A sink gave it up.
     let mut given_up = Store {
         facts: store.facts.clone(),
+        receipts: store.receipts.clone(),
         rows: store.rows.clone(),
         now_s: store.now_s,
         ..Store::default()
     };
     given_up
-        .facts
         .receipts
         .iter_mut()
         .filter(|receipt| receipt.first_seq == 1)
@@ -247,9 +247,9 @@ fn the_largest_numbers_are_numbers() {
     store.rows[21].seq = i64::MAX as u64;
     store.batches = vec![("consumer", 0, i64::MAX, 100), ("consumer", i64::MAX, i64::MAX, 100)];
     assert_eq!(store.audit().verdict, Verdict::Broken);
-    store.facts.receipts[5].last_seq = u64::MAX;
+    store.receipts[5].last_seq = u64::MAX;
     assert_eq!(store.audit().verdict, Verdict::Broken);
-    store.facts.receipts.clear();
+    store.receipts.clear();
     assert_eq!(store.audit().findings.iter().filter(|(kind, _)| kind.word() == "no_receipts").count(), 1);
 }
 

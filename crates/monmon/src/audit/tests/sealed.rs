@@ -1,0 +1,136 @@
+//! A report says the same of a day before and after its measurements have gone.
+
+use std::collections::BTreeMap;
+
+use monmon_model::Histogram;
+
+use super::*;
+use crate::audit::judge::judged;
+use crate::audit::service::{Service, services};
+
+const DAY: i64 = 86_400;
+/// From T0 to the next midnight.
+const MIDNIGHT: i64 = DAY - T0 / SECOND % DAY;
+
+/// What a check came to, in few words.
+fn fared(service: &Service) -> String {
+    let Service { check, slots_due, slots_known, due_us, known_us, up, down, probers, latency_us, .. } =
+        service;
+    format!("{check} {slots_due} {slots_known} {due_us} {known_us} {up} {down} {probers:?} {latency_us:?}")
+}
+
+fn report(store: &Store, since_s: i64, until_s: i64) -> Vec<String> {
+    let found = services(judged(store.ledger(Some(since_s), Some(until_s), true)));
+    found.checks.iter().map(fared).collect()
+}
+
+/// Three days of two checks by two probers, with outages, retries, slots that nobody knows of, a new definition, and a night
+/// in which one prober was away.
+fn three_days() -> Store {
+    let mut store = Store::default();
+    let (home, docs) = (store.check("home", 600, None), store.check("docs", 600, Some("*/20 * * * * UTC")));
+    store.life(1, &[home, docs], MIDNIGHT, MIDNIGHT + DAY + 7_200, End::Orderly);
+    let boot = store.boot(1);
+    store.live(
+        boot,
+        &[home, docs],
+        (MIDNIGHT + DAY + 7_200, MIDNIGHT + DAY + 20_000, MIDNIGHT + 2 * DAY),
+        End::Orderly,
+    );
+    store.life(2, &[home], MIDNIGHT + 3_000, MIDNIGHT + 2 * DAY, End::Orderly);
+    let slower = store.check("home", 900, None);
+    store.life(1, &[slower, docs], MIDNIGHT + 2 * DAY, MIDNIGHT + 3 * DAY, End::Running);
+    store.receipts.iter_mut().for_each(|receipt| receipt.failed = 1_000);
+    for (number, row) in (0_u64..).zip(&mut store.rows) {
+        match number % 37 {
+            3 | 4 => row.outcome = Outcome::Down,
+            9 => (row.outcome, row.error_kind) = (Outcome::Unknown, Some("overload")),
+            _ => {}
+        }
+        let is_timed = row.outcome == Outcome::Up;
+        row.total_us = is_timed.then(|| u32::try_from(number * 7_919 % 90_000).unwrap());
+    }
+    let retried: Vec<Row> = store.rows.iter().filter(|row| row.outcome == Outcome::Down).cloned().collect();
+    for (number, row) in retried.into_iter().enumerate().filter(|(number, _)| number % 3 == 0) {
+        store.row(row.boot, row.check, row.slot_us, 90_000 + number as u64, 2).outcome = Outcome::Up;
+    }
+    store.rows.retain(|row| row.seq % 41 != 5);
+    store
+}
+
+/// What rollups would have of the rows of some time.
+fn sum_up(store: &mut Store, from_s: i64, until_s: i64, width_s: i64) {
+    let within = T0 + from_s * SECOND..T0 + until_s * SECOND;
+    let bucket = |at_us: i64| at_us - at_us.rem_euclid(width_s * SECOND);
+    // By definition and start: prober and slot, and the last try.
+    type Slots = BTreeMap<(Uuid, i64), (u32, Outcome)>;
+    let mut slots: BTreeMap<(usize, i64), Slots> = BTreeMap::new();
+    let mut times: BTreeMap<(Uuid, Uuid, i64), Histogram> = BTreeMap::new();
+    for row in store.rows.iter().filter(|row| within.contains(&row.slot_us)) {
+        let prober = store.facts.boots[row.boot].prober_id;
+        let of_bucket = slots.entry((row.check, bucket(row.slot_us))).or_default();
+        let slot = of_bucket.entry((prober, row.slot_us)).or_insert((row.attempt, row.outcome));
+        if row.attempt > slot.0 {
+            *slot = (row.attempt, row.outcome);
+        }
+        let check = store.facts.definitions[row.check].check_id;
+        let histogram = times.entry((check, prober, bucket(row.slot_us))).or_default();
+        row.total_us.into_iter().for_each(|us| histogram.add(us));
+    }
+    for ((check, start_us), slots) in slots {
+        let definition = &store.facts.definitions[check];
+        let known = slots.iter().filter(|(_, (_, outcome))| *outcome != Outcome::Unknown);
+        let known_at: std::collections::BTreeSet<i64> = known.clone().map(|((_, slot), _)| *slot).collect();
+        let down = known.clone().filter(|(_, (_, outcome))| *outcome == Outcome::Down).count() as u64;
+        let all = || slots.keys().map(|(_, slot)| *slot);
+        store.sums.push(AuditSum {
+            check_id: definition.check_id,
+            definition_id: definition.id,
+            start_us,
+            width_us: width_s * SECOND,
+            first_us: all().min().unwrap(),
+            last_us: all().max().unwrap(),
+            slots_known: known_at.len() as u64,
+            up: known.count() as u64 - down,
+            down,
+        });
+    }
+    for ((check_id, prober_id, start_us), histogram) in times {
+        let width_us = width_s * SECOND;
+        store.times.push(AuditTimes { check_id, prober_id, start_us, width_us, histogram });
+    }
+}
+
+fn drop_days(store: &mut Store, days: i64) {
+    let until_s = MIDNIGHT + days * DAY;
+    sum_up(store, MIDNIGHT, until_s, DAY);
+    sum_up(store, MIDNIGHT, until_s, 3_600);
+    store.facts.dropped = (0..days)
+        .map(|day| T0 + (MIDNIGHT + day * DAY) * SECOND)
+        .map(|from_us| (from_us, from_us + DAY * SECOND))
+        .collect();
+    // Failures may be kept for longer.
+    store.rows.retain(|row| row.slot_us >= T0 + until_s * SECOND || row.outcome == Outcome::Down);
+}
+
+#[test]
+fn a_report_is_the_same_before_and_after_measurements_have_gone() {
+    let whole = three_days();
+    let hours = 3_600;
+    for (since_s, until_s) in [
+        (MIDNIGHT, MIDNIGHT + 3 * DAY),
+        (MIDNIGHT, MIDNIGHT + DAY),
+        (MIDNIGHT + DAY, MIDNIGHT + 2 * DAY),
+        (MIDNIGHT + 5 * hours, MIDNIGHT + 2 * DAY + 3 * hours),
+        (MIDNIGHT + DAY + 20 * hours, MIDNIGHT + DAY + 22 * hours),
+    ] {
+        let before = report(&whole, since_s, until_s);
+        assert!(before.len() == 2, "{before:?}");
+        for days in 1..=2 {
+            let mut less = three_days();
+            drop_days(&mut less, days);
+            assert!(less.rows.len() < whole.rows.len());
+            assert_eq!(report(&less, since_s, until_s), before, "{days} days of {since_s} to {until_s}");
+        }
+    }
+}
