@@ -15,6 +15,7 @@ mod reference;
 mod restore;
 mod rollup;
 mod rows;
+mod seal;
 mod sink;
 mod status;
 mod store;

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use jiff::{SignedDuration, Timestamp};
 use monmon_model::Labels;
 use monmon_stage::{Level, Retention};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
@@ -13,8 +13,9 @@ use crate::database::Synchronous;
 use crate::database::open_current;
 use crate::error::StoreError;
 use crate::policies;
-use crate::rollup::{DAY, HOUR, MINUTE, floor, gather, merge, merge_check_day, put, start_of, stored, time};
+use crate::rollup::{DAY, HOUR, MINUTE, floor, gather, merge, merge_check_day, put, start_of, time};
 use crate::rows::instant;
+use crate::seal::{Fault, day_faults, day_name, has_late, is_sealed, mark, seal};
 
 /// Rows that one transaction deletes.
 const SLICE: u32 = 2_000;
@@ -115,9 +116,6 @@ pub fn rollup_faults(path: &Path, from: Timestamp, to: Timestamp) -> Result<Vec<
     Ok(faults.into_iter().map(|(level, day)| format!("the {level}s of {}", day_name(day))).collect())
 }
 
-/// What differs of which day.
-pub(crate) type Fault = (&'static str, Timestamp);
-
 pub(crate) fn faults_between(
     connection: &Connection,
     from: Timestamp,
@@ -144,14 +142,14 @@ const TABLES: [(&str, Level); 6] = [
     ("monmon_rollup_check_day", Level::Days),
 ];
 
-struct State {
-    rolled_until: Option<Timestamp>,
+pub(crate) struct State {
+    pub(crate) rolled_until: Option<Timestamp>,
     minutes_from: Option<Timestamp>,
     hours_from: Option<Timestamp>,
 }
 
 impl State {
-    fn read(connection: &Connection) -> rusqlite::Result<State> {
+    pub(crate) fn read(connection: &Connection) -> rusqlite::Result<State> {
         let sql = "SELECT rolled_until, minutes_from, hours_from FROM monmon_rollup_state";
         connection.query_row(sql, [], |row| {
             let parsed = |column| {
@@ -163,7 +161,7 @@ impl State {
         })
     }
 
-    fn kept_from(&self, width: SignedDuration) -> Option<Timestamp> {
+    pub(crate) fn kept_from(&self, width: SignedDuration) -> Option<Timestamp> {
         if width == MINUTE {
             self.minutes_from
         } else if width == HOUR {
@@ -277,50 +275,6 @@ fn set_rolled_until(step: &Transaction<'_>, until: Timestamp) -> rusqlite::Resul
     let sql = "UPDATE monmon_rollup_state SET rolled_until = ?1, changed_at = strftime('%Y-%m-%dT%H:%M:%f000Z', 'now')";
     step.execute(sql, params![instant(until)])?;
     Ok(())
-}
-
-fn day_name(day: Timestamp) -> String {
-    TimeZone::UTC.to_datetime(day).date().to_string()
-}
-
-fn is_sealed(connection: &Connection, day: Timestamp) -> rusqlite::Result<bool> {
-    let sql = "SELECT 1 FROM monmon_rollup_checked WHERE day = ?1 AND sealed_at IS NOT NULL";
-    Ok(connection.query_row(sql, params![day_name(day)], |_| Ok(())).optional()?.is_some())
-}
-
-fn has_late(connection: &Connection, from: Timestamp, to: Timestamp) -> rusqlite::Result<bool> {
-    let sql = "SELECT 1 FROM monmon_rollup_late WHERE hour >= ?1 AND hour < ?2 LIMIT 1";
-    Ok(connection.query_row(sql, params![instant(from), instant(to)], |_| Ok(())).optional()?.is_some())
-}
-
-/// Where a day's rollups are not what its measurements come to.
-fn day_faults(connection: &Connection, state: &State, day: Timestamp) -> rusqlite::Result<Vec<Fault>> {
-    let end = state.rolled_until.map_or(day, |until| until.min(day + DAY));
-    let mut faults = Vec::new();
-    for (width, level, table, check_level, check_table) in [
-        (MINUTE, "minute", "monmon_rollup_minute", "", None),
-        (HOUR, "hour", "monmon_rollup_hour", "check hour", Some("monmon_rollup_check_hour")),
-        (DAY, "day", "monmon_rollup_day", "check day", Some("monmon_rollup_check_day")),
-    ] {
-        if state.kept_from(width).is_some_and(|from| day < from) {
-            continue;
-        }
-        let gathered = gather(connection, day, end, width)?;
-        if stored(connection, table, day, end)? != gathered.probers {
-            faults.push((level, day));
-        }
-        if let Some(table) = check_table
-            && stored(connection, table, day, end)? != gathered.checks
-        {
-            faults.push((check_level, day));
-        }
-    }
-    Ok(faults)
-}
-
-fn day_count(connection: &Connection, day: Timestamp) -> rusqlite::Result<i64> {
-    let sql = "SELECT count(*) FROM monmon_measurement WHERE id >= ?1 AND id < ?2";
-    connection.query_row(sql, params![floor(day), floor(day + DAY)], |row| row.get(0))
 }
 
 /// The rows of one check that are no longer kept: those before an id.
@@ -477,53 +431,6 @@ fn seal_days(
         }
     }
     Ok(None)
-}
-
-/// A day is worked out anew beside whoever writes, and the file is theirs again but for the moment in which it is sealed.
-fn seal(connection: &mut Connection, day: Timestamp) -> rusqlite::Result<bool> {
-    match checked(connection, day)? {
-        Some(measurements) => seal_as(connection, day, measurements),
-        None => Ok(false),
-    }
-}
-
-/// How many measurements a day has, if its rollups are what they come to: all in one snapshot, without a lock.
-fn checked(connection: &mut Connection, day: Timestamp) -> rusqlite::Result<Option<i64>> {
-    let snapshot = connection.transaction_with_behavior(TransactionBehavior::Deferred)?;
-    let state = State::read(&snapshot)?;
-    let whole = state.rolled_until.is_some_and(|until| until >= day + DAY);
-    if !whole || has_late(&snapshot, day, day + DAY)? || !day_faults(&snapshot, &state, day)?.is_empty() {
-        return Ok(None);
-    }
-    day_count(&snapshot, day).map(Some)
-}
-
-/// Measurements are only ever added: as long as there are as many, and none is marked as late, they are those that were
-/// looked at.
-fn seal_as(connection: &mut Connection, day: Timestamp, measurements: i64) -> rusqlite::Result<bool> {
-    let step = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    if has_late(&step, day, day + DAY)? || day_count(&step, day)? != measurements {
-        return Ok(false);
-    }
-    step.execute(
-        "INSERT INTO monmon_rollup_checked (id, day, measurements, checked_at, sealed_at)
-         VALUES (?1, ?2, ?3, strftime('%Y-%m-%dT%H:%M:%f000Z', 'now'), strftime('%Y-%m-%dT%H:%M:%f000Z', 'now'))
-         ON CONFLICT (id) DO UPDATE SET measurements = excluded.measurements, sealed_at = excluded.sealed_at",
-        params![floor(day), day_name(day), measurements],
-    )?;
-    step.commit()?;
-    Ok(true)
-}
-
-/// Marks all hours of a day to be made again.
-fn mark(connection: &Connection, day: Timestamp) -> rusqlite::Result<()> {
-    let mut hour = day;
-    while hour < day + DAY {
-        let sql = "INSERT OR IGNORE INTO monmon_rollup_late (id, hour) VALUES (?1, ?2)";
-        connection.execute(sql, params![floor(hour), instant(hour)])?;
-        hour += HOUR;
-    }
-    Ok(())
 }
 
 fn delete(connection: &mut Connection, table: &str, cut: &Cut) -> rusqlite::Result<u64> {
