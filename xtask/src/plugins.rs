@@ -6,7 +6,9 @@ use crate::{failure::Failure, project::Project, runner::Runner, say};
 
 /// Builds every folder of `plugins` that is a project into `plugins/dist`.
 pub(crate) fn build(project: &Project, runner: &Runner) -> Result<(), Failure> {
-    runner.run("build monmon", &mut project.cargo(&["build", "--package", "monmon"]))?;
+    // With a test among them crates have the features of the tests' build: nothing is built twice.
+    let build = ["build", "--workspace", "--bin", "monmon", "--test", "sabotage"];
+    runner.run("build monmon", &mut project.cargo(&build))?;
     let monmon = project.target.join("debug/monmon");
     let plugins = project.root.join("plugins");
     let reading = || Failure::io("reading plugins");
