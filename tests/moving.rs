@@ -25,7 +25,8 @@ sources {{
         check "down" "http://{gone}/"
     }}
 }}
-sinks {{ sqlite "store" path="{name}.db"; }}
+transforms {{ detect "outages" from="sites" {{ down after=2 of=2; }}; }}
+sinks {{ sqlite "store" from="outages" path="{name}.db"; }}
 "##,
             site.url("/")
         ),
@@ -46,6 +47,8 @@ fn content(connection: &Connection) -> Vec<String> {
         SELECT 'x' || id || measurement_id || name || stage || status || coalesce(message, '')
                || coalesce(\"values\", '') FROM monmon_match
         UNION ALL SELECT 'r' || id || boot_id || at || first_seq || last_seq || ids_xor || last FROM monmon_receipt
+        UNION ALL SELECT 'i' || id || check_id || revision || began_at || opened_at || reason || probers || coalesce(closed_at, '')
+               FROM monmon_incident
         UNION ALL SELECT 'd' || id || reason || message || hex(bytes) FROM monmon_dead_letter
         ORDER BY 1";
     let mut statement = connection.prepare(query).expect("the tables are there");
@@ -81,6 +84,7 @@ sinks { sqlite "both" from="first,second" path="both.db"; }
     let mut expected = [content(&first), content(&second)].concat();
     expected.sort();
     assert!(expected.len() > 40, "{}", expected.len());
+    assert!(expected.iter().any(|row| row.starts_with('i')), "the one that is down has an incident");
     assert_eq!(content(&both), expected);
 }
 

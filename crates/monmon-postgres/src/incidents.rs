@@ -25,7 +25,7 @@ pub(crate) const NEWER: &str = "ON CONFLICT (id) DO UPDATE SET revision = exclud
     flapping = excluded.flapping, suppressed_by = excluded.suppressed_by \
     WHERE excluded.revision > monmon_incident.revision AND monmon_incident.closed_at IS NULL";
 
-const COLUMNS: &str = "i.id, i.check_id, i.pipeline, i.detector, i.revision, i.began_at, i.opened_at, i.last_bad_at, \
+pub(crate) const COLUMNS: &str = "i.id, i.check_id, i.pipeline, i.detector, i.revision, i.began_at, i.opened_at, i.last_bad_at, \
     i.recovered_at, i.closed_at, i.reason, i.probers, i.flapping, i.suppressed_by, \
     c.pipeline AS check_pipeline, c.source AS check_source, c.name AS check_name";
 
@@ -114,7 +114,7 @@ impl IncidentReader {
     }
 }
 
-fn stored(row: &Row) -> Result<StoredIncident, StoreError> {
+pub(crate) fn stored(row: &Row) -> Result<StoredIncident, StoreError> {
     let bad = |error: tokio_postgres::Error| StoreError::Schema(chain(&error));
     let name = |column: &str| row.try_get::<_, Option<String>>(column).map_err(bad);
     let check = [name("check_pipeline")?, name("check_source")?, name("check_name")?];

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::connect::{Connection, connect};
 use crate::error::StoreError;
+use crate::incidents::{COLUMNS, stored};
 use crate::migrate::check_schema;
 use crate::restore::{check, column, dead_letter, matched, measurement, prober, receipt, tls};
 use crate::target::Target;
@@ -74,6 +75,7 @@ pub struct Reader {
     end: Uuid,
     /// The same of everything else: what is no measurement may be later than the last one.
     rest_end: Uuid,
+    incidents_end: Uuid,
     part: Part,
     /// The last id that was read of this part.
     after: Uuid,
@@ -87,6 +89,7 @@ pub struct Reader {
 enum Part {
     Measurements,
     Receipts,
+    Incidents,
     DeadLetters,
     Done,
 }
@@ -108,6 +111,7 @@ impl Reader {
         };
         // Receipts first: what they are about is there when they are.
         let rest_end = end(client, "monmon_receipt", selection).await.map_err(sort)?;
+        let incidents_end = end(client, "monmon_incident", selection).await.map_err(sort)?;
         let end = end(client, "monmon_measurement", selection).await.map_err(sort)?;
         Ok(Reader {
             connection: Some(connection),
@@ -116,6 +120,7 @@ impl Reader {
             start,
             end,
             rest_end,
+            incidents_end,
             part: Part::Measurements,
             after: start,
             definitions: Memory::default(),
@@ -147,6 +152,12 @@ impl Reader {
         }
         if self.part == Part::Receipts {
             page.events = self.receipts(client).await?;
+            if page.is_empty() {
+                self.turn_to(Part::Incidents);
+            }
+        }
+        if self.part == Part::Incidents {
+            page.events = self.incidents(client).await?;
             if page.is_empty() {
                 self.turn_to(Part::DeadLetters);
             }
@@ -215,16 +226,22 @@ impl Reader {
     /// Reads what these rows refer to and what was not met before.
     async fn learn(&mut self, client: &Client, rows: &[Row]) -> Result<(), StoreError> {
         self.learn_boots(client, rows).await?;
-        let (mut definitions, mut tls_ids) = (BTreeSet::new(), BTreeSet::new());
+        self.learn_definitions(client, rows).await?;
+        let mut tls_ids = BTreeSet::new();
         for row in rows {
-            definitions.insert(column::<Uuid>(row, "definition_id")?);
             tls_ids.extend(column::<Option<Uuid>>(row, "tls_id")?);
-        }
-        for row in self.ask(client, DEFINITIONS, definitions, &self.definitions).await? {
-            self.definitions.insert(column(&row, "id")?, Arc::new(check(&row)?));
         }
         for row in self.ask(client, TLS, tls_ids, &self.tls).await? {
             self.tls.insert(column(&row, "id")?, tls(&row)?);
+        }
+        Ok(())
+    }
+
+    async fn learn_definitions(&mut self, client: &Client, rows: &[Row]) -> Result<(), StoreError> {
+        let ids =
+            rows.iter().map(|row| column(row, "definition_id")).collect::<Result<BTreeSet<Uuid>, _>>()?;
+        for row in self.ask(client, DEFINITIONS, ids, &self.definitions).await? {
+            self.definitions.insert(column(&row, "id")?, Arc::new(check(&row)?));
         }
         Ok(())
     }
@@ -278,6 +295,27 @@ impl Reader {
         Ok(page)
     }
 
+    async fn incidents(&mut self, client: &Client) -> Result<Vec<Event>, StoreError> {
+        let query = format!(
+            "SELECT {COLUMNS}, c.definition_id FROM monmon_incident AS i JOIN monmon_check AS c ON c.id = i.check_id \
+             WHERE i.id > $1 AND i.id < $2 ORDER BY i.id LIMIT $3"
+        );
+        let wanted: Parameters<'_> =
+            &[(&self.after, Type::UUID), (&self.incidents_end, Type::UUID), (&PAGE_ROWS, Type::INT8)];
+        let rows = self.query(client, &query, wanted).await?;
+        self.learn_definitions(client, &rows).await?;
+        let mut page = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let id: Uuid = column(row, "definition_id")?;
+            let check = self.definitions.get(id).ok_or_else(|| gone("monmon_check_definition", id))?;
+            page.push(Event::Incident(stored(row)?.of(check.clone())));
+        }
+        if let Some(last) = page.last() {
+            self.after = last.id();
+        }
+        Ok(page)
+    }
+
     async fn dead_letters(&mut self, client: &Client) -> Result<Vec<Rejected>, StoreError> {
         let wanted: Parameters<'_> =
             &[(&self.after, Type::UUID), (&self.rest_end, Type::UUID), (&LETTERS, Type::INT8)];
@@ -295,7 +333,8 @@ impl Reader {
         let exact = "SELECT count(*) FROM monmon_measurement \
             WHERE id > $1 AND id < $2 AND ($3::uuid[] IS NULL OR check_id = ANY($3))";
         let rest = "SELECT (SELECT count(*) FROM monmon_dead_letter WHERE id > $1 AND id < $2) \
-            + (SELECT count(*) FROM monmon_receipt WHERE id > $1 AND id < $2)";
+            + (SELECT count(*) FROM monmon_receipt WHERE id > $1 AND id < $2) \
+            + (SELECT count(*) FROM monmon_incident WHERE id > $1 AND id < $3)";
         let estimated = self.number(client, estimate, &[]).await?;
         let whole = self.checks.is_none() && self.start.is_nil();
         let wanted: Parameters<'_> =
@@ -307,7 +346,11 @@ impl Reader {
         // What belongs to no check stays where it is.
         let rest = match self.checks {
             None => {
-                let wanted: Parameters<'_> = &[(&self.start, Type::UUID), (&self.rest_end, Type::UUID)];
+                let wanted: Parameters<'_> = &[
+                    (&self.start, Type::UUID),
+                    (&self.rest_end, Type::UUID),
+                    (&self.incidents_end, Type::UUID),
+                ];
                 self.number(client, rest, wanted).await?
             }
             Some(_) => 0,

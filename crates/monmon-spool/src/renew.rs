@@ -180,7 +180,7 @@ impl<'a> Chunks<'a> {
     }
 }
 
-/// What was dropped before, and what was put aside before.
+/// What was dropped before, and what was put or set aside before.
 fn copy_counts(old: &Connection, new: &Connection) -> rusqlite::Result<()> {
     for (table, columns) in [("monmon_spool_dropped", 6), ("monmon_spool_quarantine", 4)] {
         let mut statement = old.prepare(&format!("SELECT * FROM {table}"))?;
@@ -192,9 +192,25 @@ fn copy_counts(old: &Connection, new: &Connection) -> rusqlite::Result<()> {
             new.execute(&sql, params_from_iter(values))?;
         }
     }
+    copy_set_aside(old, new)?;
     // A damaged file of before may have no such table; a half of it is no harm.
     if let Ok(lost) = Lost::read(old) {
         lost.write(new)?;
+    }
+    Ok(())
+}
+
+fn copy_set_aside(old: &Connection, new: &Connection) -> rusqlite::Result<()> {
+    let mut statement = old.prepare(
+        "SELECT position, kind, at, body, origin, checksum FROM monmon_spool_refused ORDER BY position",
+    )?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let values: Vec<Value> = (0..6).map(|at| row.get(at)).collect::<Result<_, _>>()?;
+        new.execute(
+            "INSERT OR IGNORE INTO monmon_spool_refused VALUES (?, ?, ?, ?, ?, ?)",
+            params_from_iter(values),
+        )?;
     }
     Ok(())
 }

@@ -13,6 +13,8 @@ use crate::record::{Kind, Reader, Record};
 use crate::renew::{Renewal, finish_renewal, renew, rescue};
 use crate::room::{Room, WhenFull};
 
+/// What is set aside takes one part of the bound in so many.
+const SET_ASIDE_SHARE: u64 = 8;
 /// Rows that one turn reads, at most.
 const READ_ROWS: usize = 1000;
 /// Bytes of rows that one turn reads, unless the first row alone has more.
@@ -301,6 +303,9 @@ fn transact(
         lose(&transaction, *position, done)?;
         items -= delete(&transaction, (*position, *position))?;
     }
+    if !work.set_aside.is_empty() {
+        forget_set_aside(&transaction, bound.bytes_max / SET_ASIDE_SHARE)?;
+    }
     let mut room = Room::new(&transaction, bound, when_full, (work.handed_over, searched));
     let mut last_position = 0;
     for append in &work.appends {
@@ -320,6 +325,18 @@ fn transact(
     transaction.prepare_cached(update)?.execute([items, last_position])?;
     transaction.commit()?;
     Ok(searched)
+}
+
+/// What is set aside is there to be looked at, and takes no room from what can be delivered: the oldest of it gives way.
+fn forget_set_aside(connection: &Connection, bytes_max: u64) -> rusqlite::Result<()> {
+    let bytes = "SELECT coalesce(sum(length(body) + 100), 0) FROM monmon_spool_refused";
+    while connection.query_row(bytes, [], |row| row.get::<_, i64>(0))?.unsigned_abs() > bytes_max {
+        connection.execute(
+            "DELETE FROM monmon_spool_refused WHERE position = (SELECT min(position) FROM monmon_spool_refused)",
+            [],
+        )?;
+    }
+    Ok(())
 }
 
 /// What is set aside is not delivered, though it was acked.

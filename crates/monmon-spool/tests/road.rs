@@ -132,6 +132,22 @@ async fn one_that_is_always_refused_is_set_aside_and_the_rest_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_set_aside_is_kept_when_the_file_is_made_anew() {
+    let rig = Rig::new(Mode::RefusesOne(7));
+    let running = rig.run("").await;
+    running.give(rig.batch(1..=20)).await;
+    while rig.status().refused == 0 {
+        pass(SECOND).await;
+    }
+    rig.server.set(Mode::Away);
+    std::fs::remove_file(rig.path()).expect("it was there");
+    running.give(rig.batch(21..=30)).await;
+    rig.book.resolved(30).await;
+    assert_eq!((rig.status().items, rig.status().refused), (10, 1));
+    running.stop().await.expect("it is stored");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_sink_that_ends_is_opened_again() {
     for mode in [Mode::Breaks, Mode::CannotOpen, Mode::Wrong, Mode::Panics] {
         let rig = Rig::new(Mode::Up);

@@ -55,7 +55,7 @@ pub fn incidents(path: &Path, open_only: bool, limit: u32) -> Result<Vec<StoredI
     found.collect::<Result<_, _>>().map_err(sort)
 }
 
-fn stored(row: &Row<'_>) -> rusqlite::Result<StoredIncident> {
+pub(crate) fn stored(row: &Row<'_>) -> rusqlite::Result<StoredIncident> {
     let closed_at = maybe(row, "closed_at")?;
     let flapping: bool = row.get("flapping")?;
     let probers: String = row.get("probers")?;

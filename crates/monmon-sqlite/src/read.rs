@@ -10,9 +10,10 @@ use rusqlite::{Connection, params};
 
 use crate::database::open_to_read;
 use crate::error::StoreError;
+use crate::incidents::stored;
 use crate::restore::{Known, dead_letter, measurement, receipt};
 use crate::rows::{MEASUREMENT_COLUMNS, id_text};
-use crate::status::id_floor;
+use crate::status::{id_floor, parsed};
 
 /// How many rows are read at once.
 const PAGE_ROWS: i64 = 1_000;
@@ -29,6 +30,8 @@ static MEASUREMENTS: LazyLock<String> = LazyLock::new(|| {
     )
 });
 const RECEIPTS: &str = "SELECT * FROM monmon_receipt WHERE id > ?1 AND id < ?2 ORDER BY id LIMIT ?3";
+const INCIDENTS: &str = "SELECT i.*, c.name AS check_name, c.definition_id FROM monmon_incident AS i \
+    JOIN monmon_check AS c ON c.id = i.check_id WHERE i.id > ?1 AND i.id < ?2 ORDER BY i.id LIMIT ?3";
 const DEAD_LETTERS: &str = "SELECT id, reason, message, pipeline, source, topic, kafka_partition, kafka_offset, \
         occurred_at, key, bytes \
     FROM monmon_dead_letter WHERE id > ?1 AND id < ?2 ORDER BY id LIMIT ?3";
@@ -53,6 +56,7 @@ struct Cursor {
     end: String,
     /// The same of everything else: what is no measurement may be later than the last one.
     rest_end: String,
+    incidents_end: String,
     part: Part,
     /// The last id that was read of this part.
     after: String,
@@ -64,6 +68,7 @@ struct Cursor {
 enum Part {
     Measurements,
     Receipts,
+    Incidents,
     DeadLetters,
     Done,
 }
@@ -114,6 +119,7 @@ impl Cursor {
         };
         // Receipts first: what they are about is there when they are.
         let rest_end = end(&connection, "monmon_receipt", selection).map_err(sort)?;
+        let incidents_end = end(&connection, "monmon_incident", selection).map_err(sort)?;
         let end = end(&connection, "monmon_measurement", selection).map_err(sort)?;
         let start = selection.since.map(id_floor).unwrap_or_default();
         Ok(Cursor {
@@ -123,6 +129,7 @@ impl Cursor {
             start,
             end,
             rest_end,
+            incidents_end,
             part: Part::Measurements,
             known: Known::default(),
             path,
@@ -133,15 +140,16 @@ impl Cursor {
         let rest = match self.checks {
             None => {
                 "(SELECT count(*) FROM monmon_dead_letter WHERE id > ?1 AND id < ?4) \
-                    + (SELECT count(*) FROM monmon_receipt WHERE id > ?1 AND id < ?4)"
+                    + (SELECT count(*) FROM monmon_receipt WHERE id > ?1 AND id < ?4) \
+                    + (SELECT count(*) FROM monmon_incident WHERE id > ?1 AND id < ?5)"
             }
             // What belongs to no check stays where it is.
-            Some(_) => "0 * length(?4)",
+            Some(_) => "0 * length(?4 || ?5)",
         };
         let query = format!(
             "SELECT {rest} + (SELECT count(*) FROM monmon_measurement WHERE id > ?1 AND id < ?2 AND {WANTED})"
         );
-        let parameters = params![self.start, self.end, self.checks, self.rest_end];
+        let parameters = params![self.start, self.end, self.checks, self.rest_end, self.incidents_end];
         let count: i64 = self
             .connection
             .query_row(&query, parameters, |row| row.get(0))
@@ -159,6 +167,12 @@ impl Cursor {
         }
         if self.part == Part::Receipts {
             page.events = self.receipts()?;
+            if page.is_empty() {
+                self.turn_to(Part::Incidents);
+            }
+        }
+        if self.part == Part::Incidents {
+            page.events = self.incidents()?;
             if page.is_empty() {
                 self.turn_to(Part::DeadLetters);
             }
@@ -203,6 +217,25 @@ impl Cursor {
             let mut page = Vec::new();
             while let Some(row) = rows.next()? {
                 page.push(Event::Receipt(receipt(connection, known, row)?));
+            }
+            Ok(page)
+        };
+        let page = read().map_err(|error| StoreError::sort(error, &self.path))?;
+        if let Some(last) = page.last() {
+            self.after = id_text(last.id());
+        }
+        Ok(page)
+    }
+
+    fn incidents(&mut self) -> Result<Vec<Event>, StoreError> {
+        let Cursor { connection, known, .. } = self;
+        let mut read = || -> rusqlite::Result<Vec<Event>> {
+            let mut query = connection.prepare_cached(INCIDENTS)?;
+            let mut rows = query.query(params![self.after, self.incidents_end, PAGE_ROWS])?;
+            let mut page = Vec::new();
+            while let Some(row) = rows.next()? {
+                let check = known.definition(connection, parsed(row, "definition_id")?)?;
+                page.push(Event::Incident(stored(row)?.of(check)));
             }
             Ok(page)
         };

@@ -35,7 +35,7 @@ pub(crate) struct Known {
 }
 
 impl Known {
-    fn definition(&mut self, connection: &Connection, id: Uuid) -> rusqlite::Result<Arc<Check>> {
+    pub(crate) fn definition(&mut self, connection: &Connection, id: Uuid) -> rusqlite::Result<Arc<Check>> {
         if let Some(check) = self.definitions.get(id) {
             return Ok(check.clone());
         }
