@@ -72,8 +72,9 @@ BEGIN
     COMMENT ON FUNCTION monmon_measured_day(date) IS
         'How each check was on a UTC day, by definition, worked out from the measurements: as monmon_rollup_check_day has it of days that are rolled up.';
 
-    -- As 0009_rollups.sql made them, but for these two functions. Of a check that has none left its prober is the last
-    -- day's; when that began does not matter, because it was before the last slot.
+    -- As 0009_rollups.sql made them, but for these two functions, and day by day, so that only the days that are asked for are
+    -- read. Of a check that has no measurement left its prober is the last day's; when that began does not matter, because it
+    -- was before the last slot.
     CREATE OR REPLACE VIEW monmon_check_span AS
     WITH seen AS (
         SELECT c.id AS check_id, c.pipeline, c.source,
@@ -137,30 +138,31 @@ BEGIN
             SELECT day::timestamp AT TIME ZONE 'UTC' AS day_start, (day + 1)::timestamp AT TIME ZONE 'UTC' AS day_end
         ) AS bounds
     ),
-    seen AS (  -- by definition, because the interval may change within a day
-        SELECT d.day, r.check_id, r.definition_id, r.first_at, r.slots_known, r.measurements_up, r.measurements_down,
-               r.measurements_unknown
-        FROM days AS d
-        JOIN monmon_rollup_check_day AS r ON r.id >= d.first_id AND r.id < d.end_id
-        WHERE d.rolled
-        UNION ALL
-        SELECT d.day, s.*
-        FROM days AS d
-        CROSS JOIN LATERAL monmon_measured_day(d.day) AS s
-        WHERE NOT d.rolled
-    ),
     spans AS (
-        SELECT w.check_id, d.day, coalesce(s.first_at, w.first_at) AS anchor,
-               coalesce(f.interval_us, w.interval_us) AS interval_us,
-               greatest(w.first_at, d.day_start,
+        SELECT s.check_id, d.day, coalesce(s.first_at, s.check_first_at) AS anchor,
+               coalesce(f.interval_us, s.interval_us) AS interval_us,
+               greatest(s.check_first_at, d.day_start,
                         CASE WHEN row_number() OVER by_definition > 1 THEN s.first_at END) AS span_start,
-               least(w.due_until, d.day_end, lead(s.first_at) OVER by_definition) AS span_end,
+               least(s.due_until, d.day_end, lead(s.first_at) OVER by_definition) AS span_end,
                s.slots_known, s.measurements_up, s.measurements_down, s.measurements_unknown
-        FROM watched AS w
-        JOIN days AS d ON d.day_end > w.first_at AND (d.day_start <= w.last_at OR d.day_start < w.due_until)
-        LEFT JOIN seen AS s ON s.check_id = w.check_id AND s.day = d.day
+        FROM days AS d
+        CROSS JOIN LATERAL (
+            SELECT w.check_id, w.first_at AS check_first_at, w.interval_us, w.due_until, seen.definition_id,
+                   seen.first_at, seen.slots_known, seen.measurements_up, seen.measurements_down,
+                   seen.measurements_unknown
+            FROM watched AS w
+            LEFT JOIN (  -- by definition, because the interval may change within a day
+                SELECT r.check_id, r.definition_id, r.first_at, r.slots_known, r.measurements_up, r.measurements_down,
+                       r.measurements_unknown
+                FROM monmon_rollup_check_day AS r
+                WHERE d.rolled AND r.id >= d.first_id AND r.id < d.end_id
+                UNION ALL
+                SELECT * FROM monmon_measured_day(CASE WHEN NOT d.rolled THEN d.day END)
+            ) AS seen ON seen.check_id = w.check_id
+            WHERE d.day_end > w.first_at AND (d.day_start <= w.last_at OR d.day_start < w.due_until)
+        ) AS s
         LEFT JOIN monmon_check_definition AS f ON f.id = s.definition_id
-        WINDOW by_definition AS (PARTITION BY w.check_id, d.day ORDER BY s.first_at)
+        WINDOW by_definition AS (PARTITION BY s.check_id, d.day ORDER BY s.first_at)
     ),
     due AS (
         SELECT s.*,
