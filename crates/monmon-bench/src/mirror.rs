@@ -2,7 +2,7 @@
 
 use std::{io, net::Ipv4Addr, sync::Arc, time::Duration};
 
-use tokio::time::sleep;
+use tokio::{task::JoinSet, time::sleep};
 use tokio_tun::Tun;
 
 /// Where a server listens, and under which address it is reached through the mirror. Both are set aside for benchmarks
@@ -14,21 +14,24 @@ const PACKET_MAX: usize = 65_536;
 
 /// Starts a network device that sends back each packet with its sender and its receiver exchanged: who connects to [`FAR`]
 /// reaches what listens on [`NEAR`] of the same port, and sees it as [`FAR`]. The first packet of a connection is held back
-/// for `delay`. The checksums stay right, for a sum does not depend on the order.
-pub(crate) fn start(delay: Duration) -> io::Result<()> {
+/// for `delay`. It ends with what this gives. The checksums stay right, for a sum does not depend on the order.
+pub(crate) fn start(delay: Duration) -> io::Result<JoinSet<()>> {
     let built = Tun::builder().name("mirror").address(NEAR).netmask(MASK).up().build();
     let tun = built.map_err(io::Error::other)?.pop().ok_or_else(|| io::Error::other("no device was made"))?;
     let tun = Arc::new(tun);
-    tokio::spawn(async move {
+    let mut mirror = JoinSet::new();
+    mirror.spawn(async move {
+        let mut held = JoinSet::new();
         let mut packet = vec![0; PACKET_MAX];
         while let Ok(length) = tun.recv(&mut packet).await {
             let packet = &mut packet[..length];
             if !exchange(packet) {
                 continue;
             }
+            while held.try_join_next().is_some() {}
             if is_first(packet) {
                 let (tun, packet) = (Arc::clone(&tun), packet.to_vec());
-                tokio::spawn(async move {
+                held.spawn(async move {
                     sleep(delay).await;
                     tun.send_all(&packet).await.ok();
                 });
@@ -37,7 +40,7 @@ pub(crate) fn start(delay: Duration) -> io::Result<()> {
             }
         }
     });
-    Ok(())
+    Ok(mirror)
 }
 
 /// Exchanges sender and receiver of an IPv4 packet; says whether it is one.

@@ -79,9 +79,8 @@ fn compare(options: &Options) -> io::Result<String> {
     let _dns = if options.inside { Some(slow_names(folder.path())?) } else { None };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let site = Site { acceptor, address: if options.inside { mirror::NEAR } else { Ipv4Addr::LOCALHOST } };
-    if options.inside {
-        runtime.block_on(async { mirror::start(CONNECT_DELAY) })?;
-    }
+    let start = async { options.inside.then(|| mirror::start(CONNECT_DELAY)).transpose() };
+    let _mirror = runtime.block_on(start)?;
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..options.rounds {
         let host = if options.inside { NAME } else { "127.0.0.1" };
