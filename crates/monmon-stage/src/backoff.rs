@@ -42,10 +42,14 @@ impl Backoff {
         ceiling.mul_f64(0.1 + 0.9 * share)
     }
 
-    /// Waits before the next try. A run that is ending has no time for long waits: its beginning ends the wait at once, and
-    /// from then on waits are short, so that a server that is back is met before the grace is over.
+    /// Waits before the next try.
     pub async fn pause(&mut self, stop: &CancellationToken) {
-        let wait = self.wait();
+        Backoff::pause_for(self.wait(), stop).await;
+    }
+
+    /// Waits for so long. A run that is ending has no time for long waits: its beginning ends the wait at once, and from then
+    /// on waits are short, so that a server that is back is met before the grace is over.
+    pub async fn pause_for(wait: Duration, stop: &CancellationToken) {
         if stop.is_cancelled() {
             tokio::time::sleep(wait.min(Backoff::LAST)).await;
         } else {

@@ -278,15 +278,7 @@ async fn send(sender: Arc<Sender>, mut job: Job) -> Sent {
     Sent::Done(job.key)
 }
 
-/// A run that is ending has no time for long waits.
 async fn rest(job: Job, wait: Duration, stop: CancellationToken) -> Job {
-    if stop.is_cancelled() {
-        tokio::time::sleep(wait.min(Backoff::LAST)).await;
-    } else {
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            () = stop.cancelled() => {}
-        }
-    }
+    Backoff::pause_for(wait, &stop).await;
     job
 }
