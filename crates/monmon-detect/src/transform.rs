@@ -121,7 +121,9 @@ impl Detector {
         let (Some(recall), false) = (&mut self.recall, asked.is_empty()) else { return true };
         let checks: Vec<Uuid> = asked.into_iter().collect();
         let Some(found) = recall.newest(&self.name, &checks) else {
-            self.watches.retain(|check, _| checks.binary_search(check).is_err());
+            // One that has just begun knows nothing yet, and would be taken for one that does.
+            let is_new = |watch: &Watch| watch.newest == 0 && watch.untold.is_empty();
+            self.watches.retain(|id, watched| !is_new(&watched.watch) || checks.binary_search(id).is_err());
             return false;
         };
         for stored in found {

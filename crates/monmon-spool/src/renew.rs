@@ -180,22 +180,23 @@ impl<'a> Chunks<'a> {
     }
 }
 
-/// What was dropped before, and what was put or set aside before.
+/// What was dropped before, and what was put or set aside before; each as far as it can be read. Gives the first error.
 fn copy_counts(old: &Connection, new: &Connection) -> rusqlite::Result<()> {
-    for (table, columns) in [("monmon_spool_dropped", 6), ("monmon_spool_quarantine", 4)] {
-        let mut statement = old.prepare(&format!("SELECT * FROM {table}"))?;
-        let mut rows = statement.query([])?;
-        let places = vec!["?"; columns].join(", ");
-        while let Some(row) = rows.next()? {
-            let values: Vec<Value> = (0..columns).map(|at| row.get(at)).collect::<Result<_, _>>()?;
-            let sql = format!("INSERT OR IGNORE INTO {table} VALUES ({places})");
-            new.execute(&sql, params_from_iter(values))?;
-        }
-    }
-    copy_set_aside(old, new)?;
     // A damaged file of before may have no such table; a half of it is no harm.
-    if let Ok(lost) = Lost::read(old) {
-        lost.write(new)?;
+    let lost = Lost::read(old).map_or(Ok(()), |lost| lost.write(new));
+    let dropped = copy_table(old, new, "monmon_spool_dropped", 6);
+    let quarantine = copy_table(old, new, "monmon_spool_quarantine", 4);
+    lost.and(dropped).and(quarantine).and(copy_set_aside(old, new))
+}
+
+fn copy_table(old: &Connection, new: &Connection, table: &str, columns: usize) -> rusqlite::Result<()> {
+    let mut statement = old.prepare(&format!("SELECT * FROM {table}"))?;
+    let mut rows = statement.query([])?;
+    let places = vec!["?"; columns].join(", ");
+    while let Some(row) = rows.next()? {
+        let values: Vec<Value> = (0..columns).map(|at| row.get(at)).collect::<Result<_, _>>()?;
+        let sql = format!("INSERT OR IGNORE INTO {table} VALUES ({places})");
+        new.execute(&sql, params_from_iter(values))?;
     }
     Ok(())
 }

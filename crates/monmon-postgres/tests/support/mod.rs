@@ -20,6 +20,7 @@ use monmon_stage::{
 use monmon_syntax::{FileId, MemoryLoader, Problems, SourceMap, parse, read};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;
 use uuid::{Uuid, uuid};
 
@@ -78,9 +79,17 @@ impl Store {
         self.client.query_one(&format!("SELECT count(*) FROM {what}"), &[]).await.expect(what).get(0)
     }
 
-    /// Drops the schema. A test that fails leaves it for a look.
+    /// Drops the schema. A test that fails leaves it for a look. What a sink has asked for last the server may still be at,
+    /// and of the two one is told to begin again.
     pub(crate) async fn gone(self) {
-        self.client.batch_execute(&format!("DROP SCHEMA {} CASCADE", self.schema)).await.expect("dropped");
+        let drop = format!("DROP SCHEMA {} CASCADE", self.schema);
+        for _ in 0..20 {
+            match self.client.batch_execute(&drop).await {
+                Err(error) if error.code() == Some(&SqlState::T_R_DEADLOCK_DETECTED) => {}
+                dropped => return dropped.expect("dropped"),
+            }
+        }
+        panic!("the schema cannot be dropped");
     }
 }
 
