@@ -1,8 +1,8 @@
 //! The rows of the matrix of faults, as data: how each is brought about, what must hold, and what plays it.
 
 use crate::plays::{
-    Live, Own, access, broker, cluster, consumer, disk, failover, poison, postgres, producer, spool, uplink,
-    web,
+    Live, Own, access, broker, cluster, consumer, disk, failover, poison, postgres, producer, spool, stopped,
+    uplink, web,
 };
 
 /// How a row runs.
@@ -81,6 +81,13 @@ pub(crate) static ROWS: &[Row] = &[
         "SIGSTOP > timeout",
         "our sleep is not the site's fault",
         O(producer::overslept_timeouts),
+    ),
+    row(
+        3,
+        "producer stopped for long",
+        "SIGSTOP 30 s",
+        "overslept, not down, no burst",
+        O(stopped::producer),
     ),
     quick(4, "producer ends and returns", "SIGTERM", "exit 0, nothing lost", L(producer::terminated)),
     row(
@@ -221,6 +228,7 @@ pub(crate) static ROWS: &[Row] = &[
     quick(21, "broker killed", "kill -9", "all arrives, lag 0", L(broker::killed)),
     row(21, "broker restarted", "SIGTERM", "all arrives, lag 0", L(broker::restarted)),
     row(21, "broker stopped", "SIGSTOP 2-9 s", "all arrives, lag 0", L(broker::paused)),
+    row(21, "broker stopped for long", "SIGSTOP 30 s", "all arrives, lag 0", O(stopped::broker)),
     row(
         22,
         "three brokers",
@@ -253,6 +261,13 @@ pub(crate) static ROWS: &[Row] = &[
     ),
     row(26, "zombie", "SIGSTOP beyond the session", "the heir goes on, no second row", L(consumer::zombie)),
     row(26, "all zombies", "SIGSTOP of both", "nothing lost or doubled", L(consumer::all_zombies)),
+    row(
+        26,
+        "consumer stopped for long",
+        "SIGSTOP 30 s",
+        "the heir goes on, no second row",
+        O(stopped::consumer),
+    ),
     row(27, "one leaves and returns", "SIGTERM", "nothing lost or doubled", L(consumer::leaves)),
     row(
         27,
@@ -304,6 +319,7 @@ pub(crate) static ROWS: &[Row] = &[
     row(34, "database restarted", "fast stop", "retried, nothing lost", L(postgres::restarted)),
     row(34, "backend killed", "kill -9 of one backend", "retried, nothing lost", L(postgres::backend_killed)),
     row(34, "database stopped", "SIGSTOP 1-6 s", "nothing lost", L(postgres::paused)),
+    row(34, "database stopped for long", "SIGSTOP 30 s", "nothing lost", O(stopped::database)),
     row(35, "read-only", "default_transaction_read_only", "waits, no dead letter", L(postgres::read_only)),
     row(
         35,

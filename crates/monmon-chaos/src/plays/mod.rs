@@ -10,6 +10,7 @@ pub(crate) mod poison;
 pub(crate) mod postgres;
 pub(crate) mod producer;
 pub(crate) mod spool;
+pub(crate) mod stopped;
 pub(crate) mod uplink;
 pub(crate) mod web;
 

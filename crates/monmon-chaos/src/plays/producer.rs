@@ -99,7 +99,7 @@ pub(crate) fn killed_in_flight(theatre: &Theatre, dice: &mut Dice) -> Result<()>
     road.settle()
 }
 
-const OVERSLEPT: &str = "SELECT count(*) FROM monmon_measurement WHERE error_kind = 'overslept'";
+pub(crate) const OVERSLEPT: &str = "SELECT count(*) FROM monmon_measurement WHERE error_kind = 'overslept'";
 
 /// Row 3.
 pub(crate) fn stopped(road: &mut Road<'_>, dice: &mut Dice) -> Result<()> {
