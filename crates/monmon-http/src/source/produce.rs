@@ -1,43 +1,34 @@
 //! Makes one measurement of every slot, whatever happens.
 
+mod telling;
+mod tries;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use monmon_model::{
-    Failure, FailureKind, Measurement, Outcome, Phase, Prober as ProberRecord, Timings, boot_id,
-    measurement_id,
-};
-use monmon_stage::{Clock, Envelope, Mode, Page, StageContext};
+use monmon_model::{FailureKind, Outcome, Prober as ProberRecord, boot_id};
+use monmon_stage::{Envelope, Mode, StageContext};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{Id, JoinError, JoinSet};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 use super::book::Book;
 use super::descriptors::Shortage;
 use super::guard::Guard;
 use super::lag::Lag;
 use super::open::Ready;
-use super::owed::{Owed, Told};
+use super::owed::Owed;
 use super::past::{BEAT_EVERY, Past};
 use super::receipts::{CUT_EVERY, Receipts};
 use crate::probe::{Probed, Prober};
-use crate::schedule::{Cadence, Due, Schedule};
+use crate::schedule::{Due, Schedule};
 use crate::timeline::{Shift, Timeline};
 
 /// How often the wall clock is looked at.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
-/// Most measurements of which it is waited for what matchers make of them. Beyond them transport alone decides.
-const JUDGING_MAX: usize = 16_384;
-/// How long it may take. What matchers find later leads to no other try.
-const JUDGED_WITHIN: Duration = Duration::from_secs(30);
-/// Most rows of what is owed that are told in one go, so that the next slot does not wait for them.
-const TOLD_MAX: usize = 64;
-/// How long the last receipt waits for what is under way, at most, and as a share of the grace.
-const LAST_WAIT: Duration = Duration::from_secs(3);
-const LAST_SHARE: u32 = 8;
 
 type Landed = Result<(Id, (Timestamp, Probed)), JoinError>;
 
@@ -266,47 +257,6 @@ impl Producer {
         open.chain(self.owed.oldest()).min().unwrap_or(self.taken_us).min(self.taken_us)
     }
 
-    fn cut_receipt(&mut self) {
-        self.receipts.cut(self.seq, self.numbered_until());
-        self.book.cut(self.seq);
-    }
-
-    /// Gives the receipts of what was delivered by now.
-    fn give_receipts(&mut self) {
-        while let Some(settled) = self.book.next_settled() {
-            self.heard_seq = settled.last_seq;
-            self.receipts.settle(settled);
-        }
-        // Room first, as for measurements; what finds none is given a second later.
-        while self.has_place()
-            && let Some(receipt) = self.receipts.give(self.heard_seq, self.context.clock.now())
-        {
-            let envelope = Envelope::event(receipt, None, self.book.ack_unnumbered());
-            if let Err(mpsc::error::TrySendError::Full(envelope)) = self.handover.try_send(envelope) {
-                envelope.ack.fail();
-            }
-        }
-    }
-
-    /// The last receipt, behind everything else. What is under way may be heard of before, for a while.
-    async fn give_last_receipt(&mut self, begun: Instant) {
-        let until = Instant::now() + (self.context.grace / LAST_SHARE).min(LAST_WAIT);
-        // Whether it came to that or not, the receipt is of all that was numbered.
-        let _in_time = timeout_at(until, self.book.settled()).await.is_ok();
-        self.cut_receipt();
-        while let Some(settled) = self.book.next_settled() {
-            self.receipts.settle(settled);
-        }
-        let until_us = match self.context.mode {
-            Mode::Continuous => self.numbered_until(),
-            Mode::Once => self.receipts.began_us(),
-        };
-        let receipt = self.receipts.give_last(self.seq, until_us, self.context.clock.now());
-        if let Ok(Ok(place)) = timeout_at(begun + self.context.grace, self.handover.reserve()).await {
-            place.send(Envelope::event(receipt, None, self.book.ack_unnumbered()));
-        }
-    }
-
     /// Each check once, now. The instant of the start stands for the slot: it is on no schedule, so that these
     /// measurements have ids of their own and are never taken for those of a slot.
     async fn once(&mut self) {
@@ -371,25 +321,6 @@ impl Producer {
         }
     }
 
-    fn later_at(&self) -> Option<Instant> {
-        self.later.peek().map(|Reverse((at, _))| *at)
-    }
-
-    /// Begins what was put off and is due now. Where there is no room for it nothing is owed: the slot has a measurement
-    /// already, or is none of the schedule's.
-    fn take_later(&mut self, now: Instant) {
-        while let Some(Reverse((at, what))) = self.later.peek().copied()
-            && at <= now
-        {
-            self.later.pop();
-            if self.has_room() {
-                self.begin(what);
-            } else {
-                tracing::debug!(stage = %self.context.stage, ?what, "no room for another try");
-            }
-        }
-    }
-
     /// Whether one more check may be under way: its measurement must find a place in the hand-over when it lands.
     fn has_room(&self) -> bool {
         self.begun() < self.bounds.concurrency && self.has_place()
@@ -403,328 +334,6 @@ impl Producer {
 
     fn begun(&self) -> usize {
         self.under_way.len() + self.waiting
-    }
-
-    fn owe(&mut self, check: u32, first: i64, count: u64, kind: FailureKind) {
-        let cadence = &self.checks[check as usize].cadence;
-        let interval = cadence.interval_us();
-        match cadence {
-            Cadence::Every { .. } => self.owed.add(check, first, count, interval, kind),
-            Cadence::By { .. } => {
-                let mut slot = first;
-                for _ in 0..count {
-                    self.owed.add(check, slot, 1, interval, kind);
-                    slot = cadence.next(slot);
-                }
-            }
-        }
-    }
-
-    /// Begins a try, now or when its host has room for it.
-    fn begin(&mut self, what: Try) {
-        if let Some(per_host) = self.bounds.per_host {
-            let ready = &self.checks[what.check as usize];
-            let host = self.hosts.entry(ready.host).or_default();
-            if host.under_way >= per_host {
-                host.waiting.push_back((Instant::now() + ready.target.timeout, what));
-                self.waiting += 1;
-                return;
-            }
-            host.under_way += 1;
-        }
-        self.start(what);
-    }
-
-    /// A check of this host is over: the next one that waits for it begins, unless its time is up.
-    fn relieve(&mut self, check: u32) {
-        let number = self.checks[check as usize].host;
-        let Some(host) = self.hosts.get_mut(&number) else { return };
-        host.under_way = host.under_way.saturating_sub(1);
-        let now = Instant::now();
-        let mut late = Vec::new();
-        let mut next = None;
-        while let Some((until, what)) = host.waiting.pop_front() {
-            self.waiting -= 1;
-            if now < until {
-                host.under_way += 1;
-                next = Some(what);
-                break;
-            }
-            late.push(what);
-        }
-        if host.under_way == 0 {
-            self.hosts.remove(&number);
-        }
-        for what in late {
-            // A slot that was tried already has its measurement.
-            if what.attempt == 1 {
-                self.owe(what.check, what.slot, 1, FailureKind::Overload);
-            }
-        }
-        if let Some(what) = next {
-            self.start(what);
-        }
-    }
-
-    fn start(&mut self, what: Try) {
-        let checks = Arc::clone(&self.checks);
-        let prober = Arc::clone(&self.prober);
-        let guard = self.guard.clone();
-        let clock: Arc<dyn Clock> = Arc::clone(&self.context.clock);
-        let (late, due) = (Arc::clone(&self.lag), Instant::now());
-        let task = self.under_way.spawn(async move {
-            let (started_at, begun) = (clock.now(), Instant::now());
-            // Checks wait for one another where there is no processor for all.
-            lag(&late).note(begun, due);
-            let mut probed = prober.probe(&checks[what.check as usize].target).await;
-            if let Some(guard) = guard.filter(|_| probed.may_be_own_network())
-                && !guard.is_alive(&prober, begun).await
-            {
-                probed.blame_own_network();
-            }
-            (started_at, probed)
-        });
-        self.tries.insert(task.id(), what);
-    }
-
-    /// A check has come to its end, in whatever way.
-    fn land(&mut self, landed: Landed) {
-        let id = match &landed {
-            Ok((id, _)) => *id,
-            Err(error) => error.id(),
-        };
-        let Some(what) = self.tries.remove(&id) else { return };
-        let Try { check, slot, attempt } = what;
-        if self.bounds.per_host.is_some() {
-            self.relieve(check);
-        }
-        match landed {
-            Ok((_, (started_at, mut probed))) => {
-                let timeout = self.checks[check as usize].target.timeout;
-                if probed.ran_out_of_time() && lag(&self.lag).explains(Instant::now(), timeout) {
-                    probed.blame_starvation();
-                }
-                let mut measurement = self.blank(check, slot, attempt);
-                measurement.started_at = Timestamp::from_microsecond(started_at.as_microsecond()).ok();
-                let checks = Arc::clone(&self.checks);
-                let page = probed.write(&checks[check as usize].target, &mut measurement);
-                if measurement.failed_with(FailureKind::FdExhausted) {
-                    self.shortage.note();
-                    self.shortage.tell(&self.context.stage, Instant::now());
-                }
-                self.mark(check, slot, &mut measurement);
-                if is_good(measurement.outcome) {
-                    self.wait_for_matchers(what, measurement.seq);
-                } else {
-                    self.again(what, measurement.outcome);
-                }
-                self.hand_over(measurement, page);
-            }
-            Err(error) => {
-                let kind = if error.is_cancelled() { FailureKind::Shutdown } else { FailureKind::Internal };
-                // A slot that was tried already has its measurement.
-                if attempt == 1 {
-                    self.tell(check, Told::alone(slot, kind));
-                }
-            }
-        }
-    }
-
-    /// What went well so far may still be found at fault by the check's own matchers, in a later stage. Where that would
-    /// lead to another try it is waited for.
-    fn wait_for_matchers(&mut self, what: Try, seq: u64) {
-        let ready = &self.checks[what.check as usize];
-        let may_follow = what.attempt < ready.retry().attempts || ready.when_down().is_some();
-        if ready.is_matched && may_follow && self.judging.len() < JUDGING_MAX {
-            self.book.await_verdict(seq);
-            self.judging.insert(seq, (Instant::now(), what));
-        }
-    }
-
-    /// Hears what matchers made of measurements. A slot whose check was due again meanwhile is not tried once more.
-    fn judge(&mut self) {
-        let now = Instant::now();
-        for (seq, outcome) in self.book.verdicts() {
-            let Some((since, what)) = self.judging.remove(&seq) else { continue };
-            let is_newest = self.context.mode == Mode::Once
-                || self.line.at(now) < self.checks[what.check as usize].cadence.at_or_after(what.slot + 1);
-            if let Some(outcome) = outcome.filter(|_| is_newest && now - since <= JUDGED_WITHIN) {
-                self.again(what, outcome);
-            }
-        }
-    }
-
-    /// Whether there is more to do about a slot: another try, or a look before the next slot.
-    fn again(&mut self, what: Try, outcome: Outcome) {
-        if is_good(outcome) || self.context.stop.is_cancelled() {
-            return;
-        }
-        let ready = &self.checks[what.check as usize];
-        let now = Instant::now();
-        let retry = ready.retry();
-        if what.attempt < retry.attempts {
-            self.later.push(Reverse((now + retry.wait, Try { attempt: what.attempt + 1, ..what })));
-            return;
-        }
-        if outcome == Outcome::Down
-            && self.context.mode == Mode::Continuous
-            && let Some(interval) = ready.when_down()
-        {
-            let at = self.line.at(now);
-            let slot = Cadence::new(ready.check.id, interval).at_or_after(at.saturating_add(1));
-            // The schedule's own slots are its own.
-            if slot < ready.cadence.at_or_after(at) {
-                let what = Try { slot, attempt: 1, ..what };
-                self.later.push(Reverse((self.line.instant(slot), what)));
-            }
-        }
-    }
-
-    /// Marks what lies in a window of maintenance.
-    fn mark(&self, check: u32, slot: i64, measurement: &mut Measurement) {
-        if let Some(window) = self.checks[check as usize].maintenance(slot) {
-            measurement.details_mut().maintenance = Some(window.to_owned());
-        }
-    }
-
-    /// Tells some of what is owed. There is more to it as long as there is room: what is told comes to the pump, and the
-    /// pump wakes us again.
-    fn settle(&mut self) {
-        for _ in 0..TOLD_MAX {
-            if !self.may_tell() {
-                break;
-            }
-            let Some((check, told)) = self.owed.pop() else { break };
-            self.tell(check, told);
-        }
-        // Told only once half of the room is free again, so that the edge of the bound is no flood of lines.
-        let relaxed = self.under_way.len() * 2 <= self.bounds.concurrency
-            && self.handover.capacity() * 2 >= self.handover.max_capacity();
-        if self.overloaded && self.owed.is_empty() && relaxed {
-            self.overloaded = false;
-            tracing::info!(stage = %self.context.stage, "checks are on time again");
-        }
-    }
-
-    /// Half of the room that is not claimed by what is under way is left to slots that come due meanwhile: what is owed
-    /// must never be the reason that more is.
-    fn may_tell(&self) -> bool {
-        let max = self.handover.max_capacity();
-        let waiting = max - self.handover.capacity();
-        waiting < max.saturating_sub(self.under_way.len()).div_ceil(2)
-    }
-
-    fn tell(&mut self, check: u32, told: Told) {
-        let measurement = self.untried(check, told);
-        self.hand_over(measurement, None);
-    }
-
-    fn untried(&mut self, check: u32, told: Told) -> Measurement {
-        let mut measurement = self.blank(check, told.slot, 1);
-        let interval = self.checks[check as usize].cadence.interval_us();
-        measurement.fail(Failure::new(told.kind, Phase::Start, told.message(interval)));
-        self.mark(check, told.slot, &mut measurement);
-        measurement
-    }
-
-    /// Room is there by `has_room` and `settle`; only when the stages behind are gone is there nobody to tell.
-    fn hand_over(&mut self, measurement: Measurement, page: Option<Page>) {
-        let ack = self.book.ack(measurement.seq);
-        self.context.counters.add_received(1);
-        if let Err(mpsc::error::TrySendError::Full(envelope)) =
-            self.handover.try_send(Envelope::measurement(measurement, page, ack))
-        {
-            tracing::error!(stage = %self.context.stage, "a measurement found no room in the hand-over");
-            envelope.ack.fail();
-        }
-    }
-
-    fn blank(&mut self, check: u32, slot: i64, attempt: u32) -> Measurement {
-        self.seq += 1;
-        let check = Arc::clone(&self.checks[check as usize].check);
-        let scheduled_at = Timestamp::from_microsecond(slot).unwrap_or(Timestamp::UNIX_EPOCH);
-        let id = measurement_id(self.record.id, check.id, scheduled_at, attempt);
-        self.receipts.number(id);
-        Measurement {
-            id,
-            seq: self.seq,
-            attempt,
-            method: check.method.clone(),
-            url: check.url.clone(),
-            check,
-            prober: Arc::clone(&self.record),
-            scheduled_at,
-            started_at: None,
-            outcome: Outcome::Up,
-            reason: None,
-            error: None,
-            status: None,
-            http_version: None,
-            remote_addr: None,
-            timings: Timings::default(),
-            body_bytes: None,
-            body_wire_bytes: None,
-            body_truncated: false,
-            redirects: Vec::new(),
-            tls: None,
-            details: None,
-            matches: Vec::new(),
-        }
-    }
-
-    /// After the stop: what is under way may finish for half of the grace, the rest is told as unknown.
-    async fn end(mut self) {
-        self.later.clear();
-        for (_, host) in std::mem::take(&mut self.hosts) {
-            for (_, what) in host.waiting {
-                if what.attempt == 1 {
-                    self.owe(what.check, what.slot, 1, FailureKind::Shutdown);
-                }
-            }
-        }
-        self.waiting = 0;
-        let now = Instant::now();
-        let half = now + self.context.grace / 2;
-        while let Ok(Some(landed)) = timeout_at(half, self.under_way.join_next_with_id()).await {
-            self.land(landed);
-        }
-        self.under_way.abort_all();
-        while let Some(landed) = self.under_way.join_next_with_id().await {
-            self.land(landed);
-        }
-        self.shortage.tell_rest(&self.context.stage, Instant::now());
-        let last = now + self.context.grace;
-        let hurry = now + self.context.grace / 4 * 3;
-        let mut is_shrunk = false;
-        while !self.owed.is_empty() {
-            if !is_shrunk && Instant::now() >= hurry {
-                self.owed.shrink();
-                is_shrunk = true;
-            }
-            // Room first: a row is taken only when it can be told, so that what is left is known to the slot.
-            let handover = self.handover.clone();
-            let until = if is_shrunk { last } else { hurry };
-            let place = match timeout_at(until, handover.reserve()).await {
-                Ok(Ok(place)) => place,
-                Err(_elapsed) if !is_shrunk => continue,
-                Ok(Err(_)) | Err(_) => break,
-            };
-            let Some((check, told)) = self.owed.pop() else { break };
-            let measurement = self.untried(check, told);
-            let ack = self.book.ack(measurement.seq);
-            self.context.counters.add_received(1);
-            place.send(Envelope::measurement(measurement, None, ack));
-        }
-        let untold = self.owed.slots();
-        if let Some(past) = &self.past {
-            past.end(self.taken_us);
-        }
-        if untold > 0 {
-            self.context.counters.add_received(untold);
-            self.context.counters.add_failed(untold);
-            tracing::error!(stage = %self.context.stage, untold, "slots without a measurement at the end");
-        }
-        self.give_last_receipt(now).await;
     }
 }
 
