@@ -42,17 +42,23 @@ impl Posted {
 pub struct Reply {
     status: u16,
     header: Option<(String, String)>,
+    body: String,
     hangs_up: bool,
 }
 
 impl Reply {
     pub fn status(status: u16) -> Reply {
-        Reply { status, header: None, hangs_up: false }
+        Reply { status, header: None, body: String::new(), hangs_up: false }
     }
 
     #[must_use]
     pub fn header(self, name: &str, value: &str) -> Reply {
         Reply { header: Some((name.to_owned(), value.to_owned())), ..self }
+    }
+
+    #[must_use]
+    pub fn body(self, body: &str) -> Reply {
+        Reply { body: body.to_owned(), ..self }
     }
 
     /// Takes the request, and closes the connection without a word.
@@ -155,6 +161,7 @@ fn serve(shared: &Shared, stream: TcpStream) -> io::Result<()> {
             return Ok(());
         }
         let header = reply.header.map_or_else(String::new, |(name, value)| format!("{name}: {value}\r\n"));
-        write!(writer, "HTTP/1.1 {} said\r\n{header}content-length: 0\r\n\r\n", reply.status)?;
+        let (status, body) = (reply.status, reply.body);
+        write!(writer, "HTTP/1.1 {status} said\r\n{header}content-length: {}\r\n\r\n{body}", body.len())?;
     }
 }

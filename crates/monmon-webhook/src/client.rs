@@ -44,6 +44,7 @@ pub(crate) struct Client {
     url: Url,
     headers: HeaderMap,
     secret: Option<Secret>,
+    routing_key: Secret,
     hidden: Hidden,
 }
 
@@ -59,7 +60,7 @@ impl Client {
         url: Url,
         headers: HeaderMap,
         secret: Option<Secret>,
-        routing_key: &Secret,
+        routing_key: Secret,
         pem: &Pem,
         timeout: Duration,
     ) -> Result<Client, String> {
@@ -73,14 +74,19 @@ impl Client {
             .user_agent(concat!("monmon/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| error.to_string())?;
-        let secrets: Vec<&Secret> = secret.iter().chain([routing_key]).collect();
+        let secrets: Vec<&Secret> = secret.iter().chain([&routing_key]).collect();
         let hidden = Hidden::of(&url, &headers, &secrets);
-        Ok(Client { client, url, headers, secret, hidden })
+        Ok(Client { client, url, headers, secret, routing_key, hidden })
     }
 
     /// Scheme, host and port: what may be shown of a URL that is a secret itself with many services.
     pub(crate) fn place(&self) -> String {
         self.url.origin().ascii_serialization()
+    }
+
+    /// What goes into the bodies of some formats; empty where the file names none.
+    pub(crate) fn routing_key(&self) -> &str {
+        self.routing_key.expose()
     }
 
     /// `key` is the same for every try of one thing, and `now` is in seconds since 1970.
@@ -126,6 +132,8 @@ async fn judge(mut reply: reqwest::Response, hidden: &Hidden) -> Answer {
     while let Ok(Some(chunk)) = reply.chunk().await {
         said.extend_from_slice(&chunk);
         if said.len() >= ANSWER_BYTES_MAX {
+            // Of a secret at the cut a part would stay.
+            said.truncate(ANSWER_BYTES_MAX - hidden.longest().min(ANSWER_BYTES_MAX));
             break;
         }
     }

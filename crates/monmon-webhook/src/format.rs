@@ -81,6 +81,12 @@ impl Format {
             Format::Template(template) => template.fill(incident),
         }
     }
+
+    /// Whether what was sent is refused for its key, and not for what it says: PagerDuty answers both with status 400.
+    pub(crate) fn is_key_refused(&self, why: &str) -> bool {
+        let why = why.to_ascii_lowercase();
+        matches!(self, Format::PagerDuty) && (why.contains("routing key") || why.contains("routing_key"))
+    }
 }
 
 /// How long it lasted; of one that is open, so far as is known.

@@ -1,5 +1,6 @@
 //! What must not be shown, also when a server says it back.
 
+use base64::Engine as _;
 use http::HeaderMap;
 use monmon_syntax::Secret;
 use url::Url;
@@ -27,6 +28,12 @@ impl Hidden {
             // `Bearer TOKEN`, `Basic TOKEN`.
             parts.extend(value.split_whitespace().map(str::to_owned));
         }
+        if let Some(password) = url.password() {
+            // As it goes over the wire.
+            let decoded = |text| percent_encoding::percent_decode_str(text).decode_utf8_lossy();
+            let both = format!("{}:{}", decoded(url.username()), decoded(password));
+            parts.push(base64::engine::general_purpose::STANDARD.encode(both));
+        }
         parts.extend(secrets.iter().map(|secret| secret.expose().to_owned()));
         let decoded: Vec<String> = parts
             .iter()
@@ -37,6 +44,10 @@ impl Hidden {
         parts.sort_unstable_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         parts.dedup();
         Hidden { parts }
+    }
+
+    pub(crate) fn longest(&self) -> usize {
+        self.parts.first().map_or(0, String::len)
     }
 
     pub(crate) fn hide(&self, text: &str) -> String {
@@ -63,10 +74,11 @@ mod tests {
             "key=k%20value-1; k value-1",
             "pa$sword pa%24sword",
             "authorization: token-1234",
+            "authorization: Basic dXNlcjpwYSRzd29yZA==",
             "unknown routing-key-9",
         ] {
             let shown = hidden.hide(said);
-            for secret in ["SECRETsecret", "value-1", "sword", "token-1234", "routing-key-9", "T0AB12"] {
+            for secret in ["SECRETsecret", "value-1", "sword", "token-1234", "routing-key-9", "T0AB12", "dXNlcjpwYSRzd29yZA"] {
                 assert!(!shown.contains(secret), "{shown}");
             }
         }

@@ -1,5 +1,6 @@
 //! The running sink: a few requests at a time, in order for each check, each thing until it is taken.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,7 +9,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use monmon_model::{Event, Incident, wire};
 use monmon_stage::{Ack, Backoff, Batch, Envelope, Inlet, Item, Sink, StageContext, StageError};
-use monmon_syntax::Secret;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -27,7 +27,6 @@ const REFUSING: &str = "webhook_refusing";
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) format: Format,
-    pub(crate) routing_key: Secret,
     pub(crate) topic: String,
     pub(crate) measurements: bool,
     pub(crate) max_in_flight: usize,
@@ -35,7 +34,6 @@ pub(crate) struct Settings {
 
 pub(crate) struct WebhookSink {
     sender: Arc<Sender>,
-    settings: Settings,
 }
 
 /// Makes a client of what the file says, with the secrets that it has now.
@@ -44,6 +42,7 @@ pub(crate) type Recipe = Box<dyn Fn() -> Result<Client, StageError> + Send + Syn
 struct Sender {
     client: Mutex<Arc<Client>>,
     recipe: Recipe,
+    settings: Settings,
     context: StageContext,
     /// Whether the last thing said in the log was that nothing is taken.
     troubled: AtomicBool,
@@ -53,11 +52,17 @@ struct Sender {
 struct Job {
     /// What stays in order: the check.
     key: Uuid,
-    body: Vec<u8>,
+    what: What,
     idempotency_key: String,
     event: &'static str,
     ack: Ack,
     backoff: Backoff,
+}
+
+enum What {
+    /// Its body may hold a key, which may be another one with the next try.
+    Incident(Box<Incident>),
+    Measurement(Vec<u8>),
 }
 
 impl WebhookSink {
@@ -68,8 +73,8 @@ impl WebhookSink {
         context: StageContext,
     ) -> WebhookSink {
         let client = Mutex::new(Arc::new(client));
-        let sender = Sender { client, recipe, context, troubled: AtomicBool::new(false) };
-        WebhookSink { sender: Arc::new(sender), settings }
+        let sender = Sender { client, recipe, settings, context, troubled: AtomicBool::new(false) };
+        WebhookSink { sender: Arc::new(sender) }
     }
 
     /// What has to be sent of a batch; the rest is done with.
@@ -79,9 +84,9 @@ impl WebhookSink {
         let mut jobs = Vec::new();
         for Envelope { item, ack } in batch {
             match self.job(item) {
-                Some((key, body, idempotency_key, event)) => {
+                Some((key, what, idempotency_key, event)) => {
                     let backoff = Backoff::between(FIRST_WAIT, LONGEST_WAIT, key.as_u64_pair().1);
-                    jobs.push(Job { key, body, idempotency_key, event, ack, backoff });
+                    jobs.push(Job { key, what, idempotency_key, event, ack, backoff });
                 }
                 None => {
                     counters.add_delivered(1);
@@ -92,34 +97,39 @@ impl WebhookSink {
         jobs
     }
 
-    fn job(&self, item: Item) -> Option<(Uuid, Vec<u8>, String, &'static str)> {
+    fn job(&self, item: Item) -> Option<(Uuid, What, String, &'static str)> {
         match item {
             Item::Event(reported) => match *reported.event {
                 // Nobody need be told of what is another check's trouble.
                 Event::Incident(incident) if incident.suppressed_by.is_none() => {
                     let (key, event) = (idempotency_key(&incident), event_name(&incident));
-                    Some((incident.check.id, self.body(&incident), key, event))
+                    Some((incident.check.id, What::Incident(Box::new(incident)), key, event))
                 }
                 Event::Incident(_) | Event::Receipt(_) => None,
             },
-            Item::Measurement(measured) if self.settings.measurements => {
+            Item::Measurement(measured) if self.sender.settings.measurements => {
                 let mut body = Vec::new();
                 wire::encode(&measured.measurement, &mut body);
                 let measurement = &measured.measurement;
-                Some((measurement.check.id, body, measurement.id.to_string(), "measurement"))
+                Some((measurement.check.id, What::Measurement(body), measurement.id.to_string(), "measurement"))
             }
             Item::Measurement(_) | Item::Rejected(_) => None,
         }
     }
-
-    fn body(&self, incident: &Incident) -> Vec<u8> {
-        let Settings { format, routing_key, topic, .. } = &self.settings;
-        let extra = Extra { routing_key: routing_key.expose(), topic };
-        format.body(incident, &extra).to_string().into_bytes()
-    }
 }
 
 impl Sender {
+    fn body<'a>(&self, what: &'a What, client: &Client) -> Cow<'a, [u8]> {
+        match what {
+            What::Incident(incident) => {
+                let Settings { format, topic, .. } = &self.settings;
+                let extra = Extra { routing_key: client.routing_key(), topic };
+                Cow::Owned(format.body(incident, &extra).to_string().into_bytes())
+            }
+            What::Measurement(body) => Cow::Borrowed(body),
+        }
+    }
+
     fn client(&self) -> Arc<Client> {
         Arc::clone(&self.client.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -176,7 +186,7 @@ impl Sink for WebhookSink {
                     None => is_open = false,
                 },
             }
-            while requests.len() < self.settings.max_in_flight
+            while requests.len() < self.sender.settings.max_in_flight
                 && let Some(job) = lanes.next()
             {
                 requests.spawn(send(Arc::clone(&self.sender), job));
@@ -248,7 +258,17 @@ async fn send(sender: Arc<Sender>, mut job: Job) -> Sent {
     let (client, context) = (sender.client(), &sender.context);
     let stage = &context.stage;
     let now = context.clock.now().as_second();
-    match client.post(&job.body, &job.idempotency_key, job.event, now).await {
+    let body = sender.body(&job.what, &client);
+    let mut answer = client.post(&body, &job.idempotency_key, job.event, now).await;
+    drop(body);
+    // A key that is wrong, as a token would be, can be mended.
+    if let Answer::Refused(why) = answer {
+        answer = match sender.settings.format.is_key_refused(&why) {
+            true => Answer::Later { why, after: None },
+            false => Answer::Refused(why),
+        };
+    }
+    match answer {
         Answer::Taken => {
             sender.say_back();
             context.counters.add_delivered(1);

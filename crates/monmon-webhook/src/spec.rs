@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use monmon_stage::{OpenFuture, OpenStage, StageContext, StageError, StageSpec};
-use monmon_syntax::{Code, Late, Problem, Secret, Span, format_duration};
+use monmon_syntax::{Code, Late, Problem, Span, format_duration};
 use serde_json::{Value, json};
 use url::Url;
 
@@ -69,15 +69,11 @@ impl StageSpec for WebhookSpec {
 
     fn open(&self, context: StageContext) -> OpenFuture<'_> {
         Box::pin(async move {
-            let routing_key =
-                self.routing_key.as_ref().map(|late| late.resolve(&*context.world)).transpose()?;
-            let routing_key = routing_key.map(monmon_syntax::Resolved::into_secret).unwrap_or_default();
-            let client = self.client(&routing_key, &context)?;
-            let (spec, key, asked) = (self.clone(), routing_key.clone(), context.clone());
-            let recipe = move || spec.client(&key, &asked);
+            let client = self.client(&context)?;
+            let (spec, asked) = (self.clone(), context.clone());
+            let recipe = move || spec.client(&asked);
             let settings = Settings {
                 format: self.format.clone(),
-                routing_key,
                 topic: self.topic.clone().unwrap_or_default(),
                 measurements: self.measurements,
                 max_in_flight: self.max_in_flight,
@@ -97,7 +93,7 @@ fn shown_url(url: &Late) -> String {
 }
 
 impl WebhookSpec {
-    fn client(&self, routing_key: &Secret, context: &StageContext) -> Result<Client, StageError> {
+    fn client(&self, context: &StageContext) -> Result<Client, StageError> {
         let text = self.url.resolve(&*context.world)?;
         let url = Url::parse(text.expose().trim()).ok().filter(|url| {
             matches!(url.scheme(), "http" | "https") && url.host_str().is_some_and(|host| !host.is_empty())
@@ -117,6 +113,8 @@ impl WebhookSpec {
             Some(tls) => self.pem(tls, context)?,
             None => Pem::default(),
         };
+        let routing_key = self.routing_key.as_ref().map(|late| late.resolve(&*context.world)).transpose()?;
+        let routing_key = routing_key.map(monmon_syntax::Resolved::into_secret).unwrap_or_default();
         Client::new(url, headers, secret, routing_key, &pem, self.timeout)
             .map_err(|why| StageError::permanent(format!("the webhook cannot be set up: {why}")))
     }

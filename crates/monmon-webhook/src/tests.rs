@@ -216,6 +216,33 @@ async fn a_token_that_is_mended_in_its_file_is_used() {
     assert_eq!((last.status, last.header("authorization")), (200, Some("new")));
 }
 
+/// PagerDuty has one status for a key that is wrong and for an event that is.
+#[tokio::test]
+async fn a_routing_key_that_is_mended_in_its_file_is_used() {
+    let receiver = Receiver::start().unwrap();
+    receiver.reply((0..4).map(|_| Reply::status(400).body("{\"errors\":[\"Invalid routing key\"]}")));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("key");
+    std::fs::write(&file, "old-key").unwrap();
+    let text = format!(
+        r#"webhook "alerts" from="x" {{ url "{}"; format "pagerduty"; routing-key (file)"{}" }}"#,
+        receiver.url("/"),
+        file.display()
+    );
+    let context = stage_context("alerts");
+    context.stop.cancel();
+    let mended = async {
+        while receiver.posted().is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        std::fs::write(&file, "new-key").unwrap();
+    };
+    let (book, ()) = tokio::join!(run(&text, vec![incident()], &context), mended);
+    assert_eq!(book.delivered(), [0, 1]);
+    let last = receiver.posted().pop().expect("it was sent");
+    assert_eq!((last.status, &last.json()["routing_key"]), (200, &json!("new-key")));
+}
+
 #[tokio::test]
 async fn who_asks_for_no_wait_at_all_is_not_asked_without_end() {
     let receiver = Receiver::start().unwrap();
