@@ -73,9 +73,11 @@ pub struct Reader {
     start: Uuid,
     /// No id of a measurement from here on is wanted.
     end: Uuid,
-    /// The same of everything else: what is no measurement may be later than the last one.
-    rest_end: Uuid,
+    /// The same of everything else: what is no measurement may be later than the last one, and a letter has the time that
+    /// its message claims.
+    receipts_end: Uuid,
     incidents_end: Uuid,
+    letters_end: Uuid,
     part: Part,
     /// The last id that was read of this part.
     after: Uuid,
@@ -110,8 +112,9 @@ impl Reader {
             None => Uuid::nil(),
         };
         // Receipts first: what they are about is there when they are.
-        let rest_end = end(client, "monmon_receipt", selection).await.map_err(sort)?;
+        let receipts_end = end(client, "monmon_receipt", selection).await.map_err(sort)?;
         let incidents_end = end(client, "monmon_incident", selection).await.map_err(sort)?;
+        let letters_end = end(client, "monmon_dead_letter", selection).await.map_err(sort)?;
         let end = end(client, "monmon_measurement", selection).await.map_err(sort)?;
         Ok(Reader {
             connection: Some(connection),
@@ -119,8 +122,9 @@ impl Reader {
             checks,
             start,
             end,
-            rest_end,
+            receipts_end,
             incidents_end,
+            letters_end,
             part: Part::Measurements,
             after: start,
             definitions: Memory::default(),
@@ -280,7 +284,7 @@ impl Reader {
 
     async fn receipts(&mut self, client: &Client) -> Result<Vec<Event>, StoreError> {
         let wanted: Parameters<'_> =
-            &[(&self.after, Type::UUID), (&self.rest_end, Type::UUID), (&PAGE_ROWS, Type::INT8)];
+            &[(&self.after, Type::UUID), (&self.receipts_end, Type::UUID), (&PAGE_ROWS, Type::INT8)];
         let rows = self.query(client, RECEIPTS, wanted).await?;
         self.learn_boots(client, &rows).await?;
         let mut page = Vec::with_capacity(rows.len());
@@ -318,7 +322,7 @@ impl Reader {
 
     async fn dead_letters(&mut self, client: &Client) -> Result<Vec<Rejected>, StoreError> {
         let wanted: Parameters<'_> =
-            &[(&self.after, Type::UUID), (&self.rest_end, Type::UUID), (&LETTERS, Type::INT8)];
+            &[(&self.after, Type::UUID), (&self.letters_end, Type::UUID), (&LETTERS, Type::INT8)];
         let rows = self.query(client, DEAD_LETTERS, wanted).await?;
         let page = rows.iter().map(dead_letter).collect::<Result<Vec<_>, _>>()?;
         if let Some(last) = page.last() {
@@ -332,7 +336,7 @@ impl Reader {
             JOIN pg_class AS c ON c.oid = i.inhrelid WHERE i.inhparent = 'monmon_measurement'::regclass";
         let exact = "SELECT count(*) FROM monmon_measurement \
             WHERE id > $1 AND id < $2 AND ($3::uuid[] IS NULL OR check_id = ANY($3))";
-        let rest = "SELECT (SELECT count(*) FROM monmon_dead_letter WHERE id > $1 AND id < $2) \
+        let rest = "SELECT (SELECT count(*) FROM monmon_dead_letter WHERE id > $1 AND id < $4) \
             + (SELECT count(*) FROM monmon_receipt WHERE id > $1 AND id < $2) \
             + (SELECT count(*) FROM monmon_incident WHERE id > $1 AND id < $3)";
         let estimated = self.number(client, estimate, &[]).await?;
@@ -348,8 +352,9 @@ impl Reader {
             None => {
                 let wanted: Parameters<'_> = &[
                     (&self.start, Type::UUID),
-                    (&self.rest_end, Type::UUID),
+                    (&self.receipts_end, Type::UUID),
                     (&self.incidents_end, Type::UUID),
+                    (&self.letters_end, Type::UUID),
                 ];
                 self.number(client, rest, wanted).await?
             }

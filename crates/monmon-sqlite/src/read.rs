@@ -54,9 +54,11 @@ struct Cursor {
     start: String,
     /// No id of a measurement from here on is wanted.
     end: String,
-    /// The same of everything else: what is no measurement may be later than the last one.
-    rest_end: String,
+    /// The same of everything else: what is no measurement may be later than the last one, and a letter has the time that
+    /// its message claims.
+    receipts_end: String,
     incidents_end: String,
+    letters_end: String,
     part: Part,
     /// The last id that was read of this part.
     after: String,
@@ -118,8 +120,9 @@ impl Cursor {
             false => Some(find_checks(&connection, &selection.checks, &path)?),
         };
         // Receipts first: what they are about is there when they are.
-        let rest_end = end(&connection, "monmon_receipt", selection).map_err(sort)?;
+        let receipts_end = end(&connection, "monmon_receipt", selection).map_err(sort)?;
         let incidents_end = end(&connection, "monmon_incident", selection).map_err(sort)?;
+        let letters_end = end(&connection, "monmon_dead_letter", selection).map_err(sort)?;
         let end = end(&connection, "monmon_measurement", selection).map_err(sort)?;
         let start = selection.since.map(id_floor).unwrap_or_default();
         Ok(Cursor {
@@ -128,8 +131,9 @@ impl Cursor {
             after: start.clone(),
             start,
             end,
-            rest_end,
+            receipts_end,
             incidents_end,
+            letters_end,
             part: Part::Measurements,
             known: Known::default(),
             path,
@@ -139,17 +143,24 @@ impl Cursor {
     fn count(&mut self) -> Result<u64, StoreError> {
         let rest = match self.checks {
             None => {
-                "(SELECT count(*) FROM monmon_dead_letter WHERE id > ?1 AND id < ?4) \
+                "(SELECT count(*) FROM monmon_dead_letter WHERE id > ?1 AND id < ?6) \
                     + (SELECT count(*) FROM monmon_receipt WHERE id > ?1 AND id < ?4) \
                     + (SELECT count(*) FROM monmon_incident WHERE id > ?1 AND id < ?5)"
             }
             // What belongs to no check stays where it is.
-            Some(_) => "0 * length(?4 || ?5)",
+            Some(_) => "0 * length(?4 || ?5 || ?6)",
         };
         let query = format!(
             "SELECT {rest} + (SELECT count(*) FROM monmon_measurement WHERE id > ?1 AND id < ?2 AND {WANTED})"
         );
-        let parameters = params![self.start, self.end, self.checks, self.rest_end, self.incidents_end];
+        let parameters = params![
+            self.start,
+            self.end,
+            self.checks,
+            self.receipts_end,
+            self.incidents_end,
+            self.letters_end
+        ];
         let count: i64 = self
             .connection
             .query_row(&query, parameters, |row| row.get(0))
@@ -213,7 +224,7 @@ impl Cursor {
         let Cursor { connection, known, .. } = self;
         let mut read = || -> rusqlite::Result<Vec<Event>> {
             let mut query = connection.prepare_cached(RECEIPTS)?;
-            let mut rows = query.query(params![self.after, self.rest_end, PAGE_ROWS])?;
+            let mut rows = query.query(params![self.after, self.receipts_end, PAGE_ROWS])?;
             let mut page = Vec::new();
             while let Some(row) = rows.next()? {
                 page.push(Event::Receipt(receipt(connection, known, row)?));
@@ -249,7 +260,7 @@ impl Cursor {
     fn dead_letters(&mut self) -> Result<Vec<Rejected>, StoreError> {
         let read = || -> rusqlite::Result<Vec<Rejected>> {
             let mut query = self.connection.prepare_cached(DEAD_LETTERS)?;
-            let rows = query.query_map(params![self.after, self.rest_end, LETTERS], dead_letter)?;
+            let rows = query.query_map(params![self.after, self.letters_end, LETTERS], dead_letter)?;
             rows.collect()
         };
         let page = read().map_err(|error| StoreError::sort(error, &self.path))?;

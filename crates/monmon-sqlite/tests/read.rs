@@ -2,11 +2,14 @@
 
 mod support;
 
-use monmon_model::{FailureKind, Measurement, Origin, Phase, Rejected, RejectedReason, Selection};
+use monmon_model::{
+    Event, FailureKind, Measurement, Origin, Phase, Receipt, Rejected, RejectedReason, Selection, receipt_id,
+};
 use monmon_sqlite::Reader;
 use monmon_stage::{Envelope, StoreReader, StoredPage};
 use monmon_testkit::stages::{full_measurement, measurement};
 use support::Rig;
+use uuid::Uuid;
 
 /// Everything that a reader gives, page after page.
 async fn read(rig: &Rig, selection: &Selection) -> StoredPage {
@@ -27,6 +30,10 @@ async fn read(rig: &Rig, selection: &Selection) -> StoredPage {
 }
 
 fn letter() -> Rejected {
+    letter_at("2026-11-23T12:00:01Z")
+}
+
+fn letter_at(at: &str) -> Rejected {
     let origin = Origin {
         pipeline: "consumer".to_owned(),
         source: "events".to_owned(),
@@ -34,7 +41,7 @@ fn letter() -> Rejected {
         partition: Some(3),
         offset: Some(41),
     };
-    let at = "2026-11-23T12:00:01Z".parse().expect("a time");
+    let at = at.parse().expect("a time");
     Rejected::new(RejectedReason::NotJson, "no", origin, at, Some(vec![0, 255]), b"\xff\0{".to_vec())
 }
 
@@ -56,6 +63,38 @@ async fn everything_comes_back_as_it_was() {
     let all = read(&rig, &Selection::default()).await;
     assert_eq!(all.measurements, stored);
     assert_eq!(all.rejected, [letter()]);
+}
+
+/// A letter's id has the time that its message claims.
+#[tokio::test]
+async fn letters_later_than_the_newest_receipt_are_read() {
+    let one = measurement("docs", 1);
+    let at = "2026-11-23T12:00:00Z".parse().expect("a time");
+    let receipt = Receipt {
+        id: receipt_id(one.prober.boot, 1, 1, at),
+        prober: one.prober.clone(),
+        pipeline: "test".to_owned(),
+        source: "source".to_owned(),
+        at,
+        began_at: at,
+        slots_from: at,
+        slots_until: at,
+        first_seq: 1,
+        last_seq: 1,
+        failed: 0,
+        ids_xor: Uuid::nil(),
+        last: false,
+    };
+    let rig = filled(&[one]).await;
+    let later = letter_at("2030-01-01T00:00:00Z");
+    let receipt = Event::Receipt(receipt);
+    let more = vec![
+        Envelope::event(receipt.clone(), None, rig.book.ack(2)),
+        Envelope::rejected(later.clone(), None, rig.book.ack(3)),
+    ];
+    rig.store(vec![more]).await.ended.expect("stored");
+    let all = read(&rig, &Selection::default()).await;
+    assert_eq!((all.events, all.rejected), (vec![receipt], vec![letter(), later]));
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 //! Dead letters that are read back.
 
-use monmon_model::{DeadLetter, DeadLetterFilter, Measurement, Replayed, wire};
-use monmon_postgres::DeadLetters;
+use monmon_model::{DeadLetter, DeadLetterFilter, Measurement, Replayed, Selection, wire};
+use monmon_postgres::{DeadLetters, Reader};
+use monmon_stage::StoreReader;
 
 use crate::support::{Store, a_match, check, down, measurement, noon, series, store};
 
@@ -141,5 +142,33 @@ async fn what_the_server_refuses_once_more_stays() {
         .expect("dropped");
     assert_eq!(letters.replay(&found[0], noon()).await.expect("asked"), Replayed::Stored);
     assert_eq!((place.count("monmon_dead_letter").await, place.count("monmon_check").await), (0, 1));
+    place.gone().await;
+}
+
+/// A letter's id has the time that its message claims.
+#[tokio::test]
+async fn letters_later_than_the_newest_receipt_are_read() {
+    let place = Store::migrated().await;
+    store(&place, series(&check("docs", 1_000_000), 1)).await;
+    let receipt = "INSERT INTO monmon_receipt
+        SELECT monmon_uuid_floor(t), boot_id, t, t, t, t, 1, 1, 0, gen_random_uuid(), 'p', 's', false
+        FROM monmon_measurement_full, LATERAL (SELECT scheduled_at AS t) AS x";
+    place.client.batch_execute(receipt).await.expect("a receipt");
+    let letters = "INSERT INTO monmon_dead_letter (id, reason, message, pipeline, source, occurred_at, bytes)
+        SELECT monmon_uuid_floor(t), 'not_json', 'why', 'consumer', 'events', t, 'x'
+        FROM unnest('{2026-11-23 12:00:01Z, 2030-01-01Z}'::timestamptz[]) AS t";
+    place.client.batch_execute(letters).await.expect("letters");
+    let mut reader = Reader::open(place.target(), &Selection::default()).await.expect("a store");
+    assert_eq!(reader.count().await.expect("counted"), 4);
+    let (mut events, mut rejected) = (0, 0);
+    loop {
+        let page = reader.next().await.expect("read");
+        if page.is_empty() {
+            break;
+        }
+        events += page.events.len();
+        rejected += page.rejected.len();
+    }
+    assert_eq!((events, rejected), (1, 2));
     place.gone().await;
 }
