@@ -2,6 +2,7 @@
 
 mod audit;
 mod audit_sums;
+mod cut;
 mod database;
 mod dead_letters;
 mod error;

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use monmon_model::Labels;
 use monmon_stage::{Level, Retention};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
+use crate::cut::{cuts, delete, delete_before};
 use crate::database::Synchronous;
 use crate::database::open_current;
 use crate::error::StoreError;
@@ -17,12 +17,10 @@ use crate::rollup::{DAY, HOUR, MINUTE, floor, gather, merge, merge_check_day, pu
 use crate::rows::instant;
 use crate::seal::{Fault, day_faults, day_name, has_late, is_sealed, mark, seal};
 
-/// Rows that one transaction deletes.
-const SLICE: u32 = 2_000;
 /// Steps of one run: two years of hours.
 const STEPS_MAX: usize = 20_000;
 /// Between two steps, so that a sink that waits for the file gets it.
-const STEP_PAUSE: Duration = Duration::from_millis(1);
+pub(crate) const STEP_PAUSE: Duration = Duration::from_millis(1);
 /// Slots this much younger than all others may be those of a clock that is wrong.
 const GAP_MAX: SignedDuration = SignedDuration::from_hours(8 * 24);
 /// What is stored later than this after its slot is marked by the trigger in sql/sqlite/0008_rollups.sql.
@@ -277,56 +275,6 @@ fn set_rolled_until(step: &Transaction<'_>, until: Timestamp) -> rusqlite::Resul
     Ok(())
 }
 
-/// The rows of one check that are no longer kept: those before an id.
-struct Cut {
-    /// `None`: those of checks that have no row of their own any more.
-    check_id: Option<String>,
-    only_up: bool,
-    before: String,
-}
-
-impl Cut {
-    fn condition(&self) -> String {
-        let check = match &self.check_id {
-            // A UUID as this program has written it.
-            Some(id) => format!("check_id = '{}'", id.replace('\'', "''")),
-            None => "check_id NOT IN (SELECT id FROM monmon_check)".to_owned(),
-        };
-        let only_up = if self.only_up { " AND outcome = 'up'" } else { "" };
-        format!("{check} AND id < ?1{only_up}")
-    }
-}
-
-/// By whole days, as PostgreSQL's partitions go.
-fn cuts(
-    connection: &Connection,
-    retention: &Retention,
-    level: Level,
-    now: Timestamp,
-) -> rusqlite::Result<Vec<Cut>> {
-    let mut statement = connection.prepare("SELECT id, labels FROM monmon_check ORDER BY id")?;
-    let checks =
-        statement.query_map([], |row| Ok((Some(row.get::<_, String>(0)?), row.get::<_, String>(1)?)))?;
-    let mut cuts = Vec::new();
-    for check in checks.chain([Ok((None, "{}".to_owned()))]) {
-        let (check_id, labels) = check?;
-        let labels: Labels = serde_json::from_str(&labels).unwrap_or_default();
-        let cut = |level| {
-            let kept = SignedDuration::try_from(retention.of(level, &labels)?).ok()?;
-            Some(floor(start_of(now.checked_sub(kept).ok()?, DAY)))
-        };
-        let Some(before) = cut(level) else { continue };
-        let failures = retention.of(Level::KeepFailures, &labels).filter(|_| level == Level::Measurements);
-        let only_up = failures.is_some();
-        if let Some(earlier) = failures.and_then(|_| cut(Level::KeepFailures)) {
-            let before = earlier.min(before.clone());
-            cuts.push(Cut { check_id: check_id.clone(), only_up: false, before });
-        }
-        cuts.push(Cut { check_id, only_up, before });
-    }
-    Ok(cuts)
-}
-
 /// An instant up to which time has passed for certain: there is no second clock here, so it is that of the newest slot.
 /// One after a gap of many days may be of a machine that has booted in 2036, and counts once a day of slots has come
 /// after the gap.
@@ -431,42 +379,6 @@ fn seal_days(
         }
     }
     Ok(None)
-}
-
-fn delete(connection: &mut Connection, table: &str, cut: &Cut) -> rusqlite::Result<u64> {
-    let slice = format!("SELECT id FROM {table} WHERE {} LIMIT {SLICE}", cut.condition());
-    let any = format!("SELECT 1 FROM {table} WHERE {} LIMIT 1", cut.condition());
-    let mut sum = 0;
-    // Most runs find nothing, and need not keep others from writing for that.
-    while connection.query_row(&any, params![cut.before], |_| Ok(())).optional()?.is_some() {
-        let step = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        if table == "monmon_measurement" {
-            let matches = format!("DELETE FROM monmon_match WHERE measurement_id IN ({slice})");
-            step.execute(&matches, params![cut.before])?;
-        }
-        let deleted =
-            step.execute(&format!("DELETE FROM {table} WHERE id IN ({slice})"), params![cut.before])?;
-        step.commit()?;
-        sum += deleted as u64;
-        std::thread::sleep(STEP_PAUSE);
-    }
-    Ok(sum)
-}
-
-/// Rows that belong to no check, some at a time.
-fn delete_before(connection: &Connection, table: &str, before: &str) -> rusqlite::Result<u64> {
-    let sql = format!(
-        "DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE id < ?1 ORDER BY id LIMIT {SLICE})"
-    );
-    let mut sum = 0;
-    loop {
-        let deleted = connection.execute(&sql, params![before])?;
-        sum += deleted as u64;
-        if deleted < SLICE as usize {
-            return Ok(sum);
-        }
-        std::thread::sleep(STEP_PAUSE);
-    }
 }
 
 /// The instant of an id that [`floor`] has made.

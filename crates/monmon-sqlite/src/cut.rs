@@ -1,0 +1,98 @@
+//! Which rows of a SQLite file are no longer kept, and their deletion, some at a time.
+
+use jiff::{SignedDuration, Timestamp};
+use monmon_model::Labels;
+use monmon_stage::{Level, Retention};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+
+use crate::maintain::STEP_PAUSE;
+use crate::rollup::{DAY, floor, start_of};
+
+/// Rows that one transaction deletes.
+const SLICE: u32 = 2_000;
+
+/// The rows of one check that are no longer kept: those before an id.
+pub(crate) struct Cut {
+    /// `None`: those of checks that have no row of their own any more.
+    check_id: Option<String>,
+    only_up: bool,
+    pub(crate) before: String,
+}
+
+impl Cut {
+    pub(crate) fn condition(&self) -> String {
+        let check = match &self.check_id {
+            // A UUID as this program has written it.
+            Some(id) => format!("check_id = '{}'", id.replace('\'', "''")),
+            None => "check_id NOT IN (SELECT id FROM monmon_check)".to_owned(),
+        };
+        let only_up = if self.only_up { " AND outcome = 'up'" } else { "" };
+        format!("{check} AND id < ?1{only_up}")
+    }
+}
+
+/// By whole days, as PostgreSQL's partitions go.
+pub(crate) fn cuts(
+    connection: &Connection,
+    retention: &Retention,
+    level: Level,
+    now: Timestamp,
+) -> rusqlite::Result<Vec<Cut>> {
+    let mut statement = connection.prepare("SELECT id, labels FROM monmon_check ORDER BY id")?;
+    let checks =
+        statement.query_map([], |row| Ok((Some(row.get::<_, String>(0)?), row.get::<_, String>(1)?)))?;
+    let mut cuts = Vec::new();
+    for check in checks.chain([Ok((None, "{}".to_owned()))]) {
+        let (check_id, labels) = check?;
+        let labels: Labels = serde_json::from_str(&labels).unwrap_or_default();
+        let cut = |level| {
+            let kept = SignedDuration::try_from(retention.of(level, &labels)?).ok()?;
+            Some(floor(start_of(now.checked_sub(kept).ok()?, DAY)))
+        };
+        let Some(before) = cut(level) else { continue };
+        let failures = retention.of(Level::KeepFailures, &labels).filter(|_| level == Level::Measurements);
+        let only_up = failures.is_some();
+        if let Some(earlier) = failures.and_then(|_| cut(Level::KeepFailures)) {
+            let before = earlier.min(before.clone());
+            cuts.push(Cut { check_id: check_id.clone(), only_up: false, before });
+        }
+        cuts.push(Cut { check_id, only_up, before });
+    }
+    Ok(cuts)
+}
+
+pub(crate) fn delete(connection: &mut Connection, table: &str, cut: &Cut) -> rusqlite::Result<u64> {
+    let slice = format!("SELECT id FROM {table} WHERE {} LIMIT {SLICE}", cut.condition());
+    let any = format!("SELECT 1 FROM {table} WHERE {} LIMIT 1", cut.condition());
+    let mut sum = 0;
+    // Most runs find nothing, and need not keep others from writing for that.
+    while connection.query_row(&any, params![cut.before], |_| Ok(())).optional()?.is_some() {
+        let step = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        if table == "monmon_measurement" {
+            let matches = format!("DELETE FROM monmon_match WHERE measurement_id IN ({slice})");
+            step.execute(&matches, params![cut.before])?;
+        }
+        let deleted =
+            step.execute(&format!("DELETE FROM {table} WHERE id IN ({slice})"), params![cut.before])?;
+        step.commit()?;
+        sum += deleted as u64;
+        std::thread::sleep(STEP_PAUSE);
+    }
+    Ok(sum)
+}
+
+/// Rows that belong to no check, some at a time.
+pub(crate) fn delete_before(connection: &Connection, table: &str, before: &str) -> rusqlite::Result<u64> {
+    let sql = format!(
+        "DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE id < ?1 ORDER BY id LIMIT {SLICE})"
+    );
+    let mut sum = 0;
+    loop {
+        let deleted = connection.execute(&sql, params![before])?;
+        sum += deleted as u64;
+        if deleted < SLICE as usize {
+            return Ok(sum);
+        }
+        std::thread::sleep(STEP_PAUSE);
+    }
+}
