@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use crate::maintain::STEP_PAUSE;
 use crate::rollup::{DAY, floor, start_of};
+use crate::seal::{has_late, is_sealed};
 
 /// Rows that one transaction deletes.
 const SLICE: u32 = 2_000;
@@ -61,20 +62,46 @@ pub(crate) fn cuts(
     Ok(cuts)
 }
 
-pub(crate) fn delete(connection: &mut Connection, table: &str, cut: &Cut) -> rusqlite::Result<u64> {
+/// Measurements with their matches. A day's rows go only while it is sealed and nothing of it is marked as late: others
+/// store on meanwhile, and what they add is in no rollup yet. How many have gone, and the first day whose could not.
+pub(crate) fn delete_measurements(
+    connection: &mut Connection,
+    cut: &Cut,
+) -> rusqlite::Result<(u64, Option<Timestamp>)> {
+    let kept_not = format!("FROM monmon_measurement WHERE {} AND id >= ?2 ORDER BY id", cut.condition());
+    let next = format!("SELECT id {kept_not} LIMIT 1");
+    let slice = format!("SELECT id {kept_not} LIMIT {SLICE}");
+    let mut since = String::new();
+    let mut sum = 0;
+    // Most runs find nothing, and need not keep others from writing for that.
+    while let Some(id) =
+        connection.query_row(&next, params![cut.before, since], |row| row.get::<_, String>(0)).optional()?
+    {
+        let day = start_of(instant_of(&id), DAY);
+        let step = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        if !is_sealed(&step, day)? || has_late(&step, day, day + DAY)? {
+            return Ok((sum, Some(day)));
+        }
+        since = floor(day);
+        let bounds = params![floor(day + DAY).min(cut.before.clone()), since];
+        step.execute(&format!("DELETE FROM monmon_match WHERE measurement_id IN ({slice})"), bounds)?;
+        let deleted =
+            step.execute(&format!("DELETE FROM monmon_measurement WHERE id IN ({slice})"), bounds)?;
+        step.commit()?;
+        sum += deleted as u64;
+        std::thread::sleep(STEP_PAUSE);
+    }
+    Ok((sum, None))
+}
+
+/// Rollups.
+pub(crate) fn delete(connection: &Connection, table: &str, cut: &Cut) -> rusqlite::Result<u64> {
     let slice = format!("SELECT id FROM {table} WHERE {} LIMIT {SLICE}", cut.condition());
     let any = format!("SELECT 1 FROM {table} WHERE {} LIMIT 1", cut.condition());
     let mut sum = 0;
-    // Most runs find nothing, and need not keep others from writing for that.
     while connection.query_row(&any, params![cut.before], |_| Ok(())).optional()?.is_some() {
-        let step = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        if table == "monmon_measurement" {
-            let matches = format!("DELETE FROM monmon_match WHERE measurement_id IN ({slice})");
-            step.execute(&matches, params![cut.before])?;
-        }
         let deleted =
-            step.execute(&format!("DELETE FROM {table} WHERE id IN ({slice})"), params![cut.before])?;
-        step.commit()?;
+            connection.execute(&format!("DELETE FROM {table} WHERE id IN ({slice})"), params![cut.before])?;
         sum += deleted as u64;
         std::thread::sleep(STEP_PAUSE);
     }
@@ -95,4 +122,11 @@ pub(crate) fn delete_before(connection: &Connection, table: &str, before: &str) 
         }
         std::thread::sleep(STEP_PAUSE);
     }
+}
+
+/// The instant of an id.
+pub(crate) fn instant_of(id: &str) -> Timestamp {
+    let hex: String = id.chars().filter(|digit| *digit != '-').take(12).collect();
+    let millis = i64::from_str_radix(&hex, 16).unwrap_or(0);
+    Timestamp::from_millisecond(millis).unwrap_or_default()
 }

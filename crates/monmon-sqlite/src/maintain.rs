@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use monmon_stage::{Level, Retention};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
-use crate::cut::{cuts, delete, delete_before};
+use crate::cut::{Cut, cuts, delete, delete_before, delete_measurements, instant_of};
 use crate::database::Synchronous;
 use crate::database::open_current;
 use crate::error::StoreError;
@@ -297,25 +297,14 @@ fn let_go(
 ) -> rusqlite::Result<()> {
     let now = known_now(connection, now)?;
     for (table, level) in TABLES {
-        let mut cuts = cuts(connection, retention, level, now)?;
+        let cuts = cuts(connection, retention, level, now)?;
         let Some(latest) = cuts.iter().map(|cut| cut.before.clone()).max() else { continue };
-        if level == Level::Measurements
-            && let Some(open) = seal_days(connection, &latest, done)?
-        {
-            cuts.iter_mut().for_each(|cut| cut.before = cut.before.clone().min(open.clone()));
+        if level == Level::Measurements {
+            let_measurements_go(connection, cuts, &latest, done)?;
+            continue;
         }
         for cut in &cuts {
-            let deleted = delete(connection, table, cut)?;
-            match level {
-                Level::Measurements => done.measurements_deleted += deleted,
-                _ => done.rollups_deleted += deleted,
-            }
-        }
-        if level == Level::Measurements
-            && let Some(earliest) = cuts.iter().map(|cut| &cut.before).min()
-        {
-            // They are of no check: what is recorded of how measurements came in goes with the last of them.
-            delete_before(connection, "monmon_batch", earliest)?;
+            done.rollups_deleted += delete(connection, table, cut)?;
         }
         let column = match level {
             Level::Minutes => "minutes_from",
@@ -323,10 +312,36 @@ fn let_go(
             _ => continue,
         };
         let sql = format!("UPDATE monmon_rollup_state SET {column} = max({column}, ?1)");
-        connection.execute(&sql, params![instant_of(&latest)])?;
+        connection.execute(&sql, params![instant(instant_of(&latest))])?;
     }
     if let Some(before) = receipts_kept_from(connection)? {
         done.receipts_deleted = delete_before(connection, "monmon_receipt", &floor(before))?;
+    }
+    Ok(())
+}
+
+fn let_measurements_go(
+    connection: &mut Connection,
+    mut cuts: Vec<Cut>,
+    latest: &str,
+    done: &mut Maintained,
+) -> rusqlite::Result<()> {
+    let mut open = seal_days(connection, latest, done)?;
+    for cut in &mut cuts {
+        if let Some(open) = &open {
+            cut.before = open.clone().min(cut.before.clone());
+        }
+        let (deleted, left) = delete_measurements(connection, cut)?;
+        done.measurements_deleted += deleted;
+        if let Some(day) = left {
+            done.left.push(day_name(day));
+            open = Some(floor(day));
+        }
+    }
+    let earliest = cuts.iter().map(|cut| &cut.before).chain(&open).min();
+    if let Some(earliest) = earliest {
+        // They are of no check: what is recorded of how measurements came in goes with the last of them.
+        delete_before(connection, "monmon_batch", earliest)?;
     }
     Ok(())
 }
@@ -338,7 +353,7 @@ fn receipts_kept_from(connection: &Connection) -> rusqlite::Result<Option<Timest
     let Some(last) = connection.query_row(last, [], |row| row.get::<_, String>(0)).optional()? else {
         return Ok(None);
     };
-    let sealed_until: Timestamp = instant_of(&last).parse().unwrap_or_default();
+    let sealed_until = instant_of(&last);
     let mut since = String::new();
     let next = "SELECT scheduled_at FROM monmon_measurement WHERE id >= ?1 ORDER BY id LIMIT 1";
     // What is kept of a sealed day is no whole day.
@@ -379,11 +394,4 @@ fn seal_days(
         }
     }
     Ok(None)
-}
-
-/// The instant of an id that [`floor`] has made.
-fn instant_of(id: &str) -> String {
-    let hex: String = id.chars().filter(|digit| *digit != '-').take(12).collect();
-    let millis = i64::from_str_radix(&hex, 16).unwrap_or(0);
-    instant(Timestamp::from_millisecond(millis).unwrap_or_default())
 }

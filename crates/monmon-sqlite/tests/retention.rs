@@ -315,3 +315,44 @@ async fn receipts_go_behind_their_days() {
     assert_eq!((sealed, done.receipts_deleted), (4, 2 * 24), "{done:?}");
     assert_eq!(rig.count("monmon_receipt WHERE at < '2026-11-22'"), 0);
 }
+
+/// Measurements of a day that nobody has looked at, or of one that was sealed before they came, are not in its rollups.
+#[tokio::test]
+async fn what_comes_while_days_are_let_go_is_rolled_up_before_it_goes() {
+    for (late_day, is_new_day) in [("2026-11-18", true), ("2026-11-20", false)] {
+        let rig = Rig::new();
+        store(&rig, days("docs", 4)).await;
+        let connection = rig.read();
+        let late = at(&format!("{late_day}T12:05:00Z"));
+        let hex = format!("{:012x}", late.as_millisecond());
+        // It comes when the last day is sealed: after all were looked at, and before the first row goes.
+        connection
+            .execute_batch(&format!(
+                "CREATE TABLE waiting AS SELECT * FROM monmon_measurement LIMIT 1;
+                 UPDATE waiting SET id = '{}-{}-7000-8000-000000000001', scheduled_at = '{late:.6}';
+                 CREATE TRIGGER comes AFTER INSERT ON monmon_rollup_checked WHEN NEW.day = '2026-11-21' BEGIN
+                     INSERT INTO monmon_measurement SELECT * FROM waiting;
+                 END",
+                &hex[..8],
+                &hex[8..]
+            ))
+            .expect("one that waits");
+        let late_rows = || rig.count(&format!("monmon_measurement WHERE scheduled_at = '{late:.6}'"));
+        let rolled = || {
+            let day = format!("monmon_rollup_day WHERE start_at = '{late_day}T00:00:00.000000Z'");
+            let sum = format!("SELECT coalesce((SELECT sum(measurements) FROM {day}), 0)");
+            rig.read().query_row(&sum, [], |row| row.get::<_, i64>(0)).expect("a sum")
+        };
+        let policy = retention(&["measurements=1d"]);
+        let now = at("2026-11-24T00:00:00Z");
+        let done = maintain(&rig.path(), Some(&policy), now).expect("maintained");
+        assert_eq!((late_rows(), &done.left[..]), (1, &[late_day.to_owned()][..]), "{done:?}");
+        let before = rolled();
+        assert_eq!(before, if is_new_day { 0 } else { 148 });
+
+        let done = run(&rig, &["measurements=1d"], "2026-11-24T00:00:00Z");
+        assert!(done.late_hours > 0, "{done:?}");
+        assert_eq!((late_rows(), rolled()), (0, before + 1));
+        assert_eq!(rig.count("monmon_measurement WHERE scheduled_at < '2026-11-22'"), 0);
+    }
+}
