@@ -32,17 +32,24 @@ impl Cut {
     }
 }
 
+/// The rows of a table that are no longer kept.
+pub(crate) struct Cuts {
+    pub(crate) each: Vec<Cut>,
+    /// Before this id none is kept. None where some are kept for ever.
+    pub(crate) all_before: Option<String>,
+}
+
 /// By whole days, as PostgreSQL's partitions go.
 pub(crate) fn cuts(
     connection: &Connection,
     retention: &Retention,
     level: Level,
     now: Timestamp,
-) -> rusqlite::Result<Vec<Cut>> {
+) -> rusqlite::Result<Cuts> {
     let mut statement = connection.prepare("SELECT id, labels FROM monmon_check ORDER BY id")?;
     let checks =
         statement.query_map([], |row| Ok((Some(row.get::<_, String>(0)?), row.get::<_, String>(1)?)))?;
-    let mut cuts = Vec::new();
+    let (mut each, mut ends) = (Vec::new(), Vec::new());
     for check in checks.chain([Ok((None, "{}".to_owned()))]) {
         let (check_id, labels) = check?;
         let labels: Labels = serde_json::from_str(&labels).unwrap_or_default();
@@ -50,16 +57,23 @@ pub(crate) fn cuts(
             let kept = SignedDuration::try_from(retention.of(level, &labels)?).ok()?;
             Some(floor(start_of(now.checked_sub(kept).ok()?, DAY)))
         };
-        let Some(before) = cut(level) else { continue };
-        let failures = retention.of(Level::KeepFailures, &labels).filter(|_| level == Level::Measurements);
-        let only_up = failures.is_some();
-        if let Some(earlier) = failures.and_then(|_| cut(Level::KeepFailures)) {
-            let before = earlier.min(before.clone());
-            cuts.push(Cut { check_id: check_id.clone(), only_up: false, before });
+        let Some(before) = cut(level) else {
+            ends.push(None);
+            continue;
+        };
+        let only_up = level == Level::Measurements && retention.of(Level::KeepFailures, &labels).is_some();
+        let end = match only_up {
+            true => cut(Level::KeepFailures).map(|earlier| earlier.min(before.clone())),
+            false => Some(before.clone()),
+        };
+        if let Some(before) = end.clone().filter(|_| only_up) {
+            each.push(Cut { check_id: check_id.clone(), only_up: false, before });
         }
-        cuts.push(Cut { check_id, only_up, before });
+        ends.push(end);
+        each.push(Cut { check_id, only_up, before });
     }
-    Ok(cuts)
+    let all_before = ends.into_iter().collect::<Option<Vec<_>>>().and_then(|ends| ends.into_iter().min());
+    Ok(Cuts { each, all_before })
 }
 
 /// Measurements with their matches. A day's rows go only while it is sealed and nothing of it is marked as late: others

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use monmon_stage::{Level, Retention};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
-use crate::cut::{Cut, cuts, delete, delete_before, delete_measurements, instant_of};
+use crate::cut::{Cuts, cuts, delete, delete_before, delete_measurements, instant_of};
 use crate::database::Synchronous;
 use crate::database::open_current;
 use crate::error::StoreError;
@@ -93,7 +93,7 @@ pub fn retention_plan(path: &Path, retention: &Retention, now: Timestamp) -> Res
         let retention = policies::longest(&connection, retention)?;
         for (table, level) in TABLES {
             let mut rows = 0;
-            for cut in cuts(&connection, &retention, level, now)? {
+            for cut in cuts(&connection, &retention, level, now)?.each {
                 let sql = format!("SELECT count(*) FROM {table} WHERE {}", cut.condition());
                 rows += connection
                     .query_row(&sql, params![cut.before], |row| row.get::<_, i64>(0))?
@@ -298,12 +298,12 @@ fn let_go(
     let now = known_now(connection, now)?;
     for (table, level) in TABLES {
         let cuts = cuts(connection, retention, level, now)?;
-        let Some(latest) = cuts.iter().map(|cut| cut.before.clone()).max() else { continue };
+        let Some(latest) = cuts.each.iter().map(|cut| cut.before.clone()).max() else { continue };
         if level == Level::Measurements {
             let_measurements_go(connection, cuts, &latest, done)?;
             continue;
         }
-        for cut in &cuts {
+        for cut in &cuts.each {
             done.rollups_deleted += delete(connection, table, cut)?;
         }
         let column = match level {
@@ -322,12 +322,12 @@ fn let_go(
 
 fn let_measurements_go(
     connection: &mut Connection,
-    mut cuts: Vec<Cut>,
+    mut cuts: Cuts,
     latest: &str,
     done: &mut Maintained,
 ) -> rusqlite::Result<()> {
     let mut open = seal_days(connection, latest, done)?;
-    for cut in &mut cuts {
+    for cut in &mut cuts.each {
         if let Some(open) = &open {
             cut.before = open.clone().min(cut.before.clone());
         }
@@ -338,10 +338,9 @@ fn let_measurements_go(
             open = Some(floor(day));
         }
     }
-    let earliest = cuts.iter().map(|cut| &cut.before).chain(&open).min();
-    if let Some(earliest) = earliest {
-        // They are of no check: what is recorded of how measurements came in goes with the last of them.
-        delete_before(connection, "monmon_batch", earliest)?;
+    // They are of no check: what is recorded of how measurements came in goes with the last of them.
+    if let Some(end) = &cuts.all_before {
+        delete_before(connection, "monmon_batch", open.as_ref().map_or(end, |open| open.min(end)))?;
     }
     Ok(())
 }

@@ -356,3 +356,31 @@ async fn what_comes_while_days_are_let_go_is_rolled_up_before_it_goes() {
         assert_eq!(rig.count("monmon_measurement WHERE scheduled_at < '2026-11-22'"), 0);
     }
 }
+
+/// What is recorded of how measurements came in goes with the last of them, so never where some of them are kept for ever.
+#[tokio::test]
+async fn records_of_batches_stay_as_long_as_any_measurement() {
+    for (policy, left) in [
+        (&["measurements=1d"][..], 1),
+        (&["measurements=1d,keep-failures=1y"], 2),
+        (&["measurements=1d,keep-failures=forever"], 2),
+        (&["measurements=1d", "team=shop,measurements=forever"], 2),
+        (&["measurements=1d", "team=shop,measurements=2y"], 2),
+        (&["team=docs,measurements=1d"], 2),
+    ] {
+        let rig = Rig::new();
+        store(&rig, [days("docs", 3), days("shop", 3)].concat()).await;
+        for day in [FIRST, "2026-11-22T12:00:00Z"] {
+            let hex = format!("{:012x}", at(day).as_millisecond());
+            let (start, end) = hex.split_at(8);
+            let sql = format!(
+                "INSERT INTO monmon_batch VALUES ('{start}-{end}-7000-8000-000000000001', '{day}', 1, 1, 0, 1, 1, 0, 0, \
+                 0, 'p', 's', 'k', 't', NULL)"
+            );
+            rig.read().execute(&sql, []).expect("a batch");
+        }
+        run(&rig, policy, "2026-11-23T00:00:00Z");
+        assert!(rig.count("monmon_measurement") < 2 * 3 * 148, "{policy:?}");
+        assert_eq!(rig.count("monmon_batch"), left, "{policy:?}");
+    }
+}
