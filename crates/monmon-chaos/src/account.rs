@@ -163,7 +163,7 @@ impl Road<'_> {
     }
 
     /// Consumers that were asked to end have committed all that was stored.
-    fn no_lag(&self) -> Result<()> {
+    fn no_lag(&mut self) -> Result<()> {
         if self.consumers.is_empty() {
             return Ok(());
         }
@@ -286,7 +286,7 @@ impl Road<'_> {
     }
 
     /// For a road whose rows are not in the database.
-    pub(crate) fn logs_and_site(&self) -> Result<()> {
+    pub(crate) fn logs_and_site(&mut self) -> Result<()> {
         self.no_lag()?;
         self.site_agrees()?;
         self.logs_are_calm()

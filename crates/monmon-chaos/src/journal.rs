@@ -74,11 +74,15 @@ impl Journal {
         Ok(())
     }
 
-    /// Where each partition begins and ends. A leader that moves is waited for.
-    pub(crate) fn watermarks(&self) -> Result<BTreeMap<i32, (i64, i64)>> {
+    /// Where each partition begins and ends. A leader that moves is waited for; a client may have lost sight of the
+    /// brokers for ever, as monmon's can.
+    pub(crate) fn watermarks(&mut self) -> Result<BTreeMap<i32, (i64, i64)>> {
         let mut found = Ok(BTreeMap::new());
         eventually("answer about the topic's offsets", || {
             found = self.try_watermarks();
+            if found.is_err() {
+                self.reader = reader(&self.brokers)?;
+            }
             Ok(found.is_ok())
         })
         .with_context(|| {
@@ -174,7 +178,7 @@ impl Journal {
     }
 
     /// Where the group stands; partitions without a commit are not in it.
-    pub(crate) fn committed(&self, group: &str) -> Result<BTreeMap<i32, i64>> {
+    pub(crate) fn committed(&mut self, group: &str) -> Result<BTreeMap<i32, i64>> {
         let asked: BaseConsumer = config(&self.brokers).set("group.id", group).create()?;
         let mut list = TopicPartitionList::new();
         for partition in self.watermarks()?.keys() {

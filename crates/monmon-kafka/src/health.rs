@@ -13,6 +13,7 @@ use tracing::{debug, info, trace, warn};
 
 use crate::cause::lasting;
 pub(crate) use crate::cause::{Cause, Security};
+use crate::standstill::Standstill;
 
 /// How long a cluster may be on the move before it is told.
 const PASSING_FOR: Duration = Duration::from_secs(10);
@@ -27,6 +28,7 @@ pub(crate) struct Health {
     counters: Arc<StageCounters>,
     /// The topic is another one under the old name, and nobody has taken note of it.
     made_anew: AtomicBool,
+    pub(crate) standstill: Standstill,
     /// Whether `state` has any trouble, told or not: looked at for every message.
     ill: AtomicBool,
     /// A broker has answered since the start.
@@ -61,6 +63,7 @@ impl Health {
             security,
             counters: context.counters.clone(),
             made_anew: AtomicBool::new(false),
+            standstill: Standstill::default(),
             ill: AtomicBool::new(false),
             connected: AtomicBool::new(false),
             established: AtomicBool::new(false),

@@ -19,6 +19,7 @@ mod protocol;
 mod sink;
 mod source;
 mod spec;
+mod standstill;
 
 pub use log_state::{LogState, log_states};
 pub use options::{SINK, SOURCE};

@@ -114,7 +114,9 @@ impl Sink for KafkaSink {
             if let Some(fault) = self.shared.health.fault() {
                 return Err(fault);
             }
-            if self.client.has_failed() || (self.shrink && self.shared.in_flight() == 0) {
+            // A client that nobody has given anything to may rest.
+            let stands_still = self.shared.health.standstill.is_too_long() && !self.is_idle();
+            if self.client.has_failed() || stands_still || (self.shrink && self.shared.in_flight() == 0) {
                 self.renew_client().await?;
                 continue;
             }
@@ -399,7 +401,8 @@ impl KafkaSink {
         }
     }
 
-    /// After a fatal error of the idempotent producer, or with another login, only a new one goes on. What the old one held comes back from it.
+    /// After a fatal error of the idempotent producer, with another login, or when it looks for no broker any more, only a
+    /// new one goes on. What the old one held comes back from it.
     async fn renew_client(&mut self) -> Result<(), StageError> {
         if self.shrink {
             self.batch_size = (self.batch_size / 2).max(BATCH_BYTES_MIN);
@@ -420,6 +423,7 @@ impl KafkaSink {
         }
         let next = Client::new(&self.config, self.shared.clone())?;
         std::mem::replace(&mut self.client, next).close().await;
+        self.shared.health.standstill.is_over();
         self.take_returned();
         Ok(())
     }

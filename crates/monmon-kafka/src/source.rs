@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use monmon_stage::{Emitter, Mode, Source, StageContext, StageError};
+use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
@@ -32,8 +33,13 @@ const OUTBOX_SPARE: usize = 64;
 const REPORTS_MAX: usize = 16;
 const REPORTS_WAIT: Duration = Duration::from_millis(20);
 
+/// Makes a configuration of what the pipeline file points at, as that is now.
+type Recipe = Box<dyn Fn() -> Result<ClientConfig, StageError> + Send>;
+
 pub(crate) struct KafkaSource {
     context: StageContext,
+    recipe: Recipe,
+    config: ClientConfig,
     consumer: BaseConsumer<Reports>,
     shared: Arc<Shared>,
     outbox: mpsc::Receiver<monmon_stage::Batch>,
@@ -48,7 +54,7 @@ pub(crate) async fn open(spec: &SourceSpec, context: StageContext) -> Result<Kaf
     let shared =
         Arc::new(Shared::new(&context, health, topic, sender, spec.max_in_flight, spec.max_in_flight_bytes));
     let consumer: BaseConsumer<Reports> =
-        config.create_with_context(Reports(shared.clone())).map_err(|error| client::unusable(&error))?;
+        config.create_with_context(Reports::new(shared.clone())).map_err(|error| client::unusable(&error))?;
     let (contact, asked) = (context.clone(), shared.clone());
     let brokers = client::brokers(&config);
     let consumer = tokio::task::spawn_blocking(move || {
@@ -66,16 +72,19 @@ pub(crate) async fn open(spec: &SourceSpec, context: StageContext) -> Result<Kaf
     })
     .await
     .map_err(|error| StageError::permanent("the first contact with kafka broke off").caused_by(error))??;
-    Ok(KafkaSource { context, consumer, shared, outbox })
+    let (spec, asked) = (spec.clone(), context.clone());
+    let eof = context.mode == Mode::Once;
+    let recipe = Box::new(move || client::consumer(&spec, &group, eof, &asked));
+    Ok(KafkaSource { context, recipe, config, consumer, shared, outbox })
 }
 
 #[async_trait]
 impl Source for KafkaSource {
     async fn run(self: Box<Self>, out: Emitter) -> Result<(), StageError> {
-        let KafkaSource { context, consumer, shared, mut outbox } = *self;
+        let KafkaSource { context, recipe, config, consumer, shared, mut outbox } = *self;
         let (tell, told) = oneshot::channel();
         let (leave, left) = oneshot::channel();
-        let mut poller = Poller::new(context.clone(), consumer, shared.clone());
+        let mut poller = Poller::new(context.clone(), recipe, config, consumer, shared.clone());
         // Also when this task is cut off, the thread ends.
         let closer = Closer(shared);
         std::thread::Builder::new()

@@ -126,14 +126,12 @@ pub(crate) fn kafka_certificate(theatre: &Theatre, _dice: &mut Dice) -> Result<(
     let tls = theatre.services.tls_folder();
     let folder = theatre.setting.folder.join("certificates");
     let (authority, (tls, own)) = (tls.clone(), (utf8(&tls), utf8(&folder)));
-    let publish = format!(
-        r#"request-timeout "5s"; delivery-timeout "10s"
-        tls ca="{tls}/ca.pem" cert="{own}/client.pem" key="{own}/client.key""#
-    );
+    let read = format!(r#"tls ca="{tls}/ca.pem" cert="{own}/client.pem" key="{own}/client.key""#);
+    let publish = format!(r#"request-timeout "5s"; delivery-timeout "10s"; {read}"#);
     let at = |port: u16| format!("127.0.0.1:{port}");
     let ports = theatre.services.ports;
-    let brokers = Some([at(ports.kafka_tls()), at(ports.consumers().1), theatre.brokers()]);
-    let mut road = Road::open(theatre, Shape { name: "cert", publish, brokers, ..Shape::default() })?;
+    let brokers = Some([at(ports.kafka_tls()), at(ports.kafka_tls()), theatre.brokers()]);
+    let mut road = Road::open(theatre, Shape { name: "cert", publish, read, brokers, ..Shape::default() })?;
     theatre.admin.create(&road.topic, road.shape.partitions, &[])?;
     // Its life is for the start alone, however long all before that took.
     short_lived(&authority, &folder, "client")?;

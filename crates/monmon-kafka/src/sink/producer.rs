@@ -166,6 +166,9 @@ impl ClientContext for Reports {
     }
 
     fn stats(&self, statistics: Statistics) {
+        if self.0.health.standstill.look(&statistics) {
+            self.0.wake.notify_one();
+        }
         let state = self.0.counters.state();
         state.set_in_flight(self.0.in_flight() as f64);
         state.set_in_flight_bytes(self.0.in_flight_bytes.load(Ordering::Relaxed) as f64);

@@ -1,5 +1,6 @@
 //! The thread that polls: messages in, acks settled, commits out.
 
+mod renew;
 mod report;
 mod targets;
 
@@ -13,14 +14,15 @@ use monmon_model::{Rejected, wire};
 use monmon_stage::{
     Ack, AckTracker, Backoff, Envelope, Feed, Mode, Place, StageContext, StageError, is_sabotaged,
 };
-use rdkafka::Message;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::Offset;
+use rdkafka::{ClientConfig, Message};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use crate::source::Recipe;
 use crate::source::once::Targets;
 use crate::source::poller::report::Report;
 use crate::source::rebalance::{Reports, Shared};
@@ -56,6 +58,9 @@ const MESSAGE_OVERHEAD_BYTES: usize = 512;
 
 pub(crate) struct Poller {
     context: StageContext,
+    recipe: Recipe,
+    reread_at: Instant,
+    config: ClientConfig,
     consumer: BaseConsumer<Reports>,
     shared: Arc<Shared>,
     feed: Arc<Feed>,
@@ -81,7 +86,13 @@ struct Restart {
 }
 
 impl Poller {
-    pub(crate) fn new(context: StageContext, consumer: BaseConsumer<Reports>, shared: Arc<Shared>) -> Poller {
+    pub(crate) fn new(
+        context: StageContext,
+        recipe: Recipe,
+        config: ClientConfig,
+        consumer: BaseConsumer<Reports>,
+        shared: Arc<Shared>,
+    ) -> Poller {
         let tracker = shared.inbox.clone();
         let feed = Feed {
             pipeline: context.pipeline.clone(),
@@ -90,6 +101,9 @@ impl Poller {
         };
         Poller {
             context,
+            recipe,
+            reread_at: Instant::now(),
+            config,
             consumer,
             shared,
             feed: Arc::new(feed),
@@ -123,10 +137,9 @@ impl Poller {
                 None => return Ok(()),
             }
         }
-        self.consumer
-            .subscribe(&[&self.shared.topic])
-            .map_err(|error| StageError::permanent("the topic cannot be subscribed to").caused_by(error))?;
+        self.subscribe()?;
         while !self.is_stopped() {
+            self.renew()?;
             self.shared.settle();
             self.tell_time();
             self.look_at_assigned();
@@ -149,6 +162,12 @@ impl Poller {
             self.poll()?;
         }
         Ok(())
+    }
+
+    fn subscribe(&self) -> Result<(), StageError> {
+        self.consumer
+            .subscribe(&[&self.shared.topic])
+            .map_err(|error| StageError::permanent("the topic cannot be subscribed to").caused_by(error))
     }
 
     fn is_stopped(&self) -> bool {

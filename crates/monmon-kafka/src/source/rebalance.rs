@@ -223,6 +223,17 @@ impl Shared {
         }
     }
 
+    /// The client is gone, and what it knew of partitions with it.
+    pub(crate) fn forget_assignment(&self) {
+        let mut book = self.book();
+        let assigned: Vec<i32> = book.ledger.assigned().collect();
+        assigned.into_iter().for_each(|partition| book.ledger.revoke(partition));
+        book.paused.clear();
+        book.left_paused.clear();
+        book.failed.clear();
+        book.assigned.clear();
+    }
+
     /// Tells librdkafka what may be committed. It does so on a thread of its own, every second and when partitions go,
     /// as the member that it is at that moment, and forgets what was stored of partitions that are gone: a coordinator
     /// that does not answer holds up nobody, and nothing is committed for partitions that others own.
@@ -284,34 +295,59 @@ impl Shared {
 }
 
 /// librdkafka's view of [`Shared`].
-pub(crate) struct Reports(pub(crate) Arc<Shared>);
+pub(crate) struct Reports {
+    shared: Arc<Shared>,
+    /// Another client has taken the place of the one that this belongs to.
+    is_replaced: AtomicBool,
+}
+
+impl Reports {
+    pub(crate) fn new(shared: Arc<Shared>) -> Reports {
+        Reports { shared, is_replaced: AtomicBool::new(false) }
+    }
+
+    pub(crate) fn replace(&self) {
+        self.is_replaced.store(true, Ordering::Relaxed);
+    }
+
+    /// Nothing any more for a client that was replaced.
+    fn shared(&self) -> Option<&Shared> {
+        (!self.is_replaced.load(Ordering::Relaxed)).then_some(&self.shared)
+    }
+}
 
 impl ClientContext for Reports {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.0.health.log(level, facility, message);
+        if let Some(shared) = self.shared() {
+            shared.health.log(level, facility, message);
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.0.health.report(&error, reason);
+        if let Some(shared) = self.shared() {
+            shared.health.report(&error, reason);
+        }
     }
 
     fn stats(&self, statistics: Statistics) {
-        let state = self.0.counters.state();
+        let Some(shared) = self.shared() else { return };
+        shared.health.standstill.look(&statistics);
+        let state = shared.counters.state();
         state.set_client_requests_in_flight(client::requests_in_flight(&statistics));
-        let Some(topic) = statistics.topics.get(&self.0.topic) else { return };
+        let Some(topic) = statistics.topics.get(&shared.topic) else { return };
         let known = || topic.partitions.values().filter(|one| one.partition >= 0);
         let messages: i64 = known().map(|one| one.fetchq_cnt.max(0)).sum();
         let bytes: u64 = known().map(|one| one.fetchq_size).sum();
         state.set_client_queue_messages(messages as f64);
         state.set_client_queue_bytes(bytes as f64);
         let ends = known().filter(|one| one.hi_offset >= 0).map(|one| (one.partition, one.hi_offset));
-        self.0.set_ends(ends);
+        shared.set_ends(ends);
     }
 }
 
 impl ConsumerContext for Reports {
     fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        let shared = &*self.0;
+        let Some(shared) = self.shared() else { return };
         let partitions = |list: &TopicPartitionList| -> Vec<i32> {
             list.elements().iter().map(|element| element.partition()).collect()
         };
@@ -338,6 +374,8 @@ impl ConsumerContext for Reports {
     }
 
     fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        self.0.commit_answered(result, offsets);
+        if let Some(shared) = self.shared() {
+            shared.commit_answered(result, offsets);
+        }
     }
 }
