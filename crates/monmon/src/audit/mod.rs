@@ -36,7 +36,9 @@ pub(crate) use finding::Verdict;
 use ledger::Ledger;
 pub(crate) use ledger::Scope;
 use report::Report;
-pub(crate) use service::{Incident, SHARES, Service, Services};
+pub(crate) use service::{Incident, Known, SHARES, Service, Services};
+#[cfg(test)]
+pub(crate) use service::Era;
 
 /// How far before and behind a window rows are read: what a receipt is about may reach over its ends.
 const REACH_US: i64 = 600_000_000;

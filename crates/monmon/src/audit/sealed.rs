@@ -1,6 +1,7 @@
 //! How checks fared on days of which retention has dropped measurements, by what these came to: the same numbers as if they
 //! were all there.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use monmon_http::Slots;
@@ -9,38 +10,43 @@ use uuid::Uuid;
 
 use super::lane::Lane;
 use super::ledger::Ledger;
+use super::service::{EraKey, era_of};
 
-/// What a check came to under one definition.
+/// What a check came to in one era.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sealed {
+    /// One that has these slots.
+    pub(super) definition: u32,
     pub(super) slots_due: u64,
     pub(super) slots_known: u64,
     pub(super) up: u64,
     pub(super) down: u64,
-    pub(super) interval_us: u64,
 }
 
-/// By check and definition.
-pub(super) fn sealed(ledger: &Ledger) -> BTreeMap<(Uuid, u32), Sealed> {
+pub(super) fn sealed(ledger: &Ledger) -> BTreeMap<EraKey, Sealed> {
     let mut of_check: BTreeMap<Uuid, Vec<(u32, AuditSum)>> = BTreeMap::new();
     for sum in &ledger.sums {
         if let Some(definition) = ledger.definition_numbers.get(&sum.definition_id) {
             of_check.entry(sum.check_id).or_default().push((*definition, *sum));
         }
     }
-    let mut found: BTreeMap<(Uuid, u32), Sealed> = BTreeMap::new();
+    let key = |definition: u32| era_of(&ledger.definitions[definition as usize]);
+    let mut found: BTreeMap<EraKey, Sealed> = BTreeMap::new();
     for (check, mut sums) in of_check {
+        let mut buckets: BTreeMap<(EraKey, i64), Vec<AuditSum>> = BTreeMap::new();
         sums.sort_unstable_by_key(|(_, sum)| sum.first_us);
         for (definition, sum) in &sums {
-            let sealed = found.entry((check, *definition)).or_default();
-            sealed.interval_us = ledger.definitions[*definition as usize].interval_us;
-            sealed.slots_known += sum.slots_known;
+            let sealed = found.entry(key(*definition)).or_default();
+            sealed.definition = *definition;
             sealed.up += sum.up;
             sealed.down += sum.down;
+            buckets.entry((key(*definition), sum.start_us)).or_default().push(*sum);
+        }
+        for ((key, _), sums) in buckets {
+            found.entry(key).or_default().slots_known += known(sums);
         }
         for (definition, from_us, until_us) in spans(ledger, check, &sums) {
-            let due = due(ledger, definition, from_us, until_us);
-            found.entry((check, definition)).or_default().slots_due += due;
+            found.entry(key(definition)).or_default().slots_due += due(ledger, definition, from_us, until_us);
         }
     }
     for sealed in found.values_mut() {
@@ -49,14 +55,34 @@ pub(super) fn sealed(ledger: &Ledger) -> BTreeMap<(Uuid, u32), Sealed> {
     found
 }
 
-/// From when to when a check was due under which definition: from its first slot on, or the window's beginning if it was
-/// there before, each definition until the next one, and the last until the window ends, or a prober began anew and the
-/// check was seen no more.
+/// Slots that are known of one day or hour. Which slots two definitions have in common is not kept: where both were there,
+/// those of the one that knows more count.
+fn known(mut sums: Vec<AuditSum>) -> u64 {
+    sums.sort_unstable_by_key(|sum| (Reverse(sum.slots_known), sum.first_us));
+    let mut known = 0;
+    let mut seen: Option<(i64, i64)> = None;
+    for sum in sums {
+        let (first_us, last_us) = seen.unwrap_or((sum.first_us, sum.first_us));
+        let all_us = sum.last_us - sum.first_us;
+        let both_us = (last_us.min(sum.last_us) - first_us.max(sum.first_us)).max(0);
+        known += match (seen, all_us) {
+            (None, _) => sum.slots_known,
+            (Some(_), 0) => u64::from(sum.first_us < first_us || sum.first_us > last_us),
+            (Some(_), _) => (sum.slots_known as f64 * (1.0 - both_us as f64 / all_us as f64)) as u64,
+        };
+        seen = Some((first_us.min(sum.first_us), last_us.max(sum.last_us)));
+    }
+    known
+}
+
+/// From when to when a check was due in which era: from its first slot on, or the window's beginning if it was there before,
+/// each era until the next one, and the last until the window ends, or a prober began anew and the check was seen no more.
 fn spans(ledger: &Ledger, check: Uuid, sums: &[(u32, AuditSum)]) -> Vec<(u32, i64, i64)> {
+    let era = |definition: u32| era_of(&ledger.definitions[definition as usize]);
     let mut spans: Vec<(u32, i64, i64)> = Vec::new();
     for (definition, sum) in sums {
         match spans.last_mut() {
-            Some((before, ..)) if before == definition => {}
+            Some((before, ..)) if era(*before) == era(*definition) => {}
             Some((.., until_us)) => {
                 *until_us = sum.first_us;
                 spans.push((*definition, sum.first_us, i64::MAX));

@@ -36,18 +36,7 @@ pub(crate) struct Service {
     pub(crate) check: String,
     pub(crate) labels: Labels,
     pub(crate) probers: Vec<String>,
-    /// Slots that were due, and those that at least one prober knows of.
-    pub(crate) slots_due: u64,
-    pub(crate) slots_known: u64,
-    /// The time that these slots stand for.
-    pub(crate) known_us: u64,
-    pub(crate) due_us: u64,
-    /// Measurements, one for each prober and slot.
-    pub(crate) up: u64,
-    pub(crate) down: u64,
-    /// Of these, those in a window of maintenance; of days of which measurements have gone that is not known.
-    pub(crate) maintenance_up: u64,
-    pub(crate) maintenance_down: u64,
+    pub(crate) eras: Vec<Era>,
     /// Slots that an audit misses, and those that died with their prober.
     pub(crate) missing: u64,
     pub(crate) died: u64,
@@ -64,20 +53,76 @@ impl Service {
             check: of.name.clone(),
             labels: of.labels.clone(),
             probers: Vec::new(),
-            slots_due: 0,
-            slots_known: 0,
-            known_us: 0,
-            due_us: 0,
-            up: 0,
-            down: 0,
-            maintenance_up: 0,
-            maintenance_down: 0,
+            eras: Vec::new(),
             missing: 0,
             died: 0,
             latency_us: [None; 4],
             incidents: Vec::new(),
         }
     }
+
+    /// Slots that were due, and those that at least one prober knows of.
+    pub(crate) fn slots_due(&self) -> u64 {
+        self.eras.iter().map(|era| era.slots_due).sum()
+    }
+
+    pub(crate) fn slots_known(&self) -> u64 {
+        self.eras.iter().map(|era| era.slots_known).sum()
+    }
+
+    /// The time that these slots stand for.
+    pub(crate) fn due_us(&self) -> f64 {
+        self.eras.iter().map(|era| era.slots_due as f64 * era.interval_us as f64).sum()
+    }
+
+    /// What is known, as times.
+    pub(crate) fn known(&self) -> Known {
+        self.eras.iter().map(Era::known).fold(Known::default(), |sum, era| Known {
+            all_us: sum.all_us + era.all_us,
+            down_us: sum.down_us + era.down_us,
+            maintenance_us: sum.maintenance_us + era.maintenance_us,
+            maintenance_down_us: sum.maintenance_down_us + era.maintenance_down_us,
+        })
+    }
+}
+
+/// What there is of one check while its slots were these: a slot of thirty seconds weighs less than one of five minutes,
+/// and probers that differ in a label alone have the same slots.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Era {
+    pub(crate) interval_us: u64,
+    pub(crate) slots_due: u64,
+    pub(crate) slots_known: u64,
+    /// Measurements, one for each prober and slot.
+    pub(crate) up: u64,
+    pub(crate) down: u64,
+    /// Of these, those in a window of maintenance; of days of which measurements have gone that is not known.
+    pub(crate) maintenance_up: u64,
+    pub(crate) maintenance_down: u64,
+}
+
+impl Era {
+    /// A slot that several probers know of is shared among what they say.
+    fn known(&self) -> Known {
+        let all_us = self.slots_known as f64 * self.interval_us as f64;
+        let decided = (self.up + self.down).max(1) as f64;
+        let share_us = |count: u64| all_us * count as f64 / decided;
+        Known {
+            all_us,
+            down_us: share_us(self.down),
+            maintenance_us: share_us(self.maintenance_up + self.maintenance_down),
+            maintenance_down_us: share_us(self.maintenance_down),
+        }
+    }
+}
+
+/// Of the time that is known: how much the check was down, and how much of both lies in windows of maintenance.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Known {
+    pub(crate) all_us: f64,
+    pub(crate) down_us: f64,
+    pub(crate) maintenance_us: f64,
+    pub(crate) maintenance_down_us: f64,
 }
 
 /// A check's passage from up to down and back, as far as a detector has told of it.
@@ -92,19 +137,25 @@ pub(crate) struct Incident {
 /// The shares of `latency_us`.
 pub(crate) const SHARES: [f64; 4] = [0.5, 0.9, 0.95, 0.99];
 
-/// What there is of one check under one definition.
+/// A check and its slots: interval and schedule.
+pub(super) type EraKey = (Uuid, u64, Option<String>);
+
+pub(super) fn era_of(of: &AuditDefinition) -> EraKey {
+    (of.check_id, of.interval_us, of.schedule.clone())
+}
+
+/// The slots of an era, by their keys.
 #[derive(Default)]
-struct Era {
+struct EraSlots {
     due: Bits,
     known: Bits,
-    /// In the keys of its slots.
     window: (i64, i64),
-    interval_us: u64,
 }
 
 pub(super) fn services(judge: Judge) -> Services {
     let mut found: BTreeMap<Uuid, Service> = BTreeMap::new();
-    let mut eras: BTreeMap<(Uuid, u32), Era> = BTreeMap::new();
+    let mut slots: BTreeMap<EraKey, EraSlots> = BTreeMap::new();
+    let mut eras: BTreeMap<EraKey, Era> = BTreeMap::new();
     let mut latencies: BTreeMap<Uuid, Histogram> = BTreeMap::new();
     let scope = judge.ledger.scope.clone();
     for ((prober, check_id), lanes) in &judge.lanes_of {
@@ -118,41 +169,45 @@ pub(super) fn services(judge: Judge) -> Services {
                 .for_each(|bits| without_dropped(&judge, lane, bits));
             let of = &judge.ledger.definitions[*definition as usize];
             let service = found.entry(*check_id).or_insert_with(|| Service::of(of));
+            let era = eras.entry(era_of(of)).or_default();
             let (known_count, down_count) =
                 (known.count_in(window.0, window.1), down.count_in(window.0, window.1));
-            service.up += known_count.saturating_sub(down_count);
-            service.down += down_count;
+            era.up += known_count.saturating_sub(down_count);
+            era.down += down_count;
             let (mut apart, mut apart_down) = (Bits::default(), Bits::default());
             apart.add_all(&known);
             apart.keep_all(lane.maintenance());
             apart_down.add_all(&apart);
             apart_down.keep_all(&down);
             let down_count = apart_down.count_in(window.0, window.1);
-            service.maintenance_down += down_count;
-            service.maintenance_up += apart.count_in(window.0, window.1) - down_count;
+            era.maintenance_down += down_count;
+            era.maintenance_up += apart.count_in(window.0, window.1) - down_count;
             if !service.probers.contains(&prober) {
                 service.probers.push(prober.clone());
             }
-            let era = eras.entry((*check_id, *definition)).or_default();
-            era.due.add_all(&stored);
-            era.known.add_all(&known);
-            era.window = window;
-            era.interval_us = of.interval_us;
+            let slots = slots.entry(era_of(of)).or_default();
+            slots.due.add_all(&stored);
+            slots.known.add_all(&known);
+            slots.window = window;
             if let Some(latency) = &lane.latency {
                 latencies.entry(*check_id).or_default().merge(latency);
             }
         }
     }
-    count_time(&judge, eras, &mut found);
-    for ((check_id, definition), sealed) in sealed(&judge.ledger) {
-        let of = &judge.ledger.definitions[definition as usize];
-        let service = found.entry(check_id).or_insert_with(|| Service::of(of));
-        service.up += sealed.up;
-        service.down += sealed.down;
-        service.slots_due += sealed.slots_due;
-        service.slots_known += sealed.slots_known;
-        service.due_us += sealed.slots_due.saturating_mul(sealed.interval_us);
-        service.known_us += sealed.slots_known.saturating_mul(sealed.interval_us);
+    count_slots(&judge, slots, &mut eras);
+    for (key, sealed) in sealed(&judge.ledger) {
+        let of = &judge.ledger.definitions[sealed.definition as usize];
+        found.entry(of.check_id).or_insert_with(|| Service::of(of));
+        let era = eras.entry(key).or_default();
+        era.up += sealed.up;
+        era.down += sealed.down;
+        era.slots_due += sealed.slots_due;
+        era.slots_known += sealed.slots_known;
+    }
+    for ((check_id, interval_us, _), era) in eras {
+        if let Some(service) = found.get_mut(&check_id).filter(|_| era.slots_due > 0) {
+            service.eras.push(Era { interval_us, ..era });
+        }
     }
     for (check_id, times) in &judge.ledger.times {
         let Some(service) = found.get_mut(check_id) else { continue };
@@ -182,7 +237,7 @@ pub(super) fn services(judge: Judge) -> Services {
             service.died += line.slots.died;
         }
     }
-    let mut checks: Vec<Service> = found.into_values().filter(|service| service.slots_due > 0).collect();
+    let mut checks: Vec<Service> = found.into_values().filter(|service| service.slots_due() > 0).collect();
     checks.sort_by(|a, b| (&a.pipeline, &a.source, &a.check).cmp(&(&b.pipeline, &b.source, &b.check)));
     Services {
         since: at(scope.since_us),
@@ -203,21 +258,18 @@ fn without_dropped(judge: &Judge, lane: &Lane, bits: &mut Bits) {
     }
 }
 
-/// What of each check's time was due, and what of that is known.
-fn count_time(judge: &Judge, mut eras: BTreeMap<(Uuid, u32), Era>, found: &mut BTreeMap<Uuid, Service>) {
-    for (key, silent) in &judge.silent {
-        if let Some(era) = eras.get_mut(key) {
-            era.due.add_all(silent);
+/// Which of each era's slots were due, and which of these are known.
+fn count_slots(judge: &Judge, mut slots: BTreeMap<EraKey, EraSlots>, eras: &mut BTreeMap<EraKey, Era>) {
+    for ((_, definition), silent) in &judge.silent {
+        let key = era_of(&judge.ledger.definitions[*definition as usize]);
+        if let Some(slots) = slots.get_mut(&key) {
+            slots.due.add_all(silent);
         }
     }
-    for ((check_id, _), era) in &eras {
-        let Some(service) = found.get_mut(check_id) else { continue };
-        let (due, known) =
-            (era.due.count_in(era.window.0, era.window.1), era.known.count_in(era.window.0, era.window.1));
-        service.slots_due += due;
-        service.slots_known += known;
-        service.due_us += due.saturating_mul(era.interval_us);
-        service.known_us += known.saturating_mul(era.interval_us);
+    for (key, EraSlots { due, known, window }) in slots {
+        let era = eras.entry(key).or_default();
+        era.slots_due += due.count_in(window.0, window.1);
+        era.slots_known += known.count_in(window.0, window.1);
     }
 }
 

@@ -18,7 +18,9 @@ use monmon_stage::{Clock, SystemClock};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::audit::{Incident, Month, SHARES, Service, Services, Verdict, instant, month, scope, services};
+use crate::audit::{
+    Incident, Known, Month, SHARES, Service, Services, Verdict, instant, month, scope, services,
+};
 use crate::cli::{StoreArgs, duration};
 use crate::{Exit, logs};
 
@@ -200,12 +202,14 @@ fn sla(args: &ReportArgs, found: Services, now: Timestamp) -> Sla {
 }
 
 fn line(service: Service, sla: f64) -> Line {
-    let decided = service.up + service.down;
-    let uptime = (decided > 0).then(|| service.up as f64 / decided as f64);
-    let downtime_s = uptime.map_or(0.0, |uptime| (1.0 - uptime) * service.known_us as f64 / 1e6);
-    let budget_s = (1.0 - sla / 100.0) * service.due_us as f64 / 1e6;
+    let known = service.known();
+    let uptime = (known.all_us > 0.0).then(|| 1.0 - known.down_us / known.all_us);
+    let downtime_s = known.down_us / 1e6;
+    let due_us = service.due_us();
+    let budget_s = (1.0 - sla / 100.0) * due_us / 1e6;
+    let (slots_due, slots_known) = (service.slots_due(), service.slots_known());
     let [p50, p90, p95, p99] = service.latency_us.map(|us| us.map(|us| us / 1e3));
-    let maintenance = maintenance(&service);
+    let maintenance = maintenance(&service, &known);
     debug_assert_eq!(SHARES, [0.5, 0.9, 0.95, 0.99]);
     Line {
         pipeline: service.pipeline,
@@ -215,13 +219,13 @@ fn line(service: Service, sla: f64) -> Line {
         labels: service.labels,
         probers: service.probers,
         uptime,
-        coverage: service.slots_known as f64 / service.slots_due.max(1) as f64,
-        slots_due: service.slots_due,
-        slots_known: service.slots_known,
+        coverage: known.all_us / due_us.max(1.0),
+        slots_due,
+        slots_known,
         downtime_s,
         budget_s,
         budget_used: if downtime_s > 0.0 { downtime_s / budget_s.max(1e-6) } else { 0.0 },
-        met: uptime.map(|_| is_kept(service.down, decided, sla)),
+        met: uptime.map(|_| is_kept(known.down_us, known.all_us, sla)),
         latency_ms: Latency { p50, p90, p95, p99 },
         maintenance,
         incidents: service.incidents,
@@ -230,11 +234,14 @@ fn line(service: Service, sla: f64) -> Line {
     }
 }
 
-fn maintenance(service: &Service) -> Option<Maintenance> {
-    let (up, down) = (service.maintenance_up, service.maintenance_down);
-    let (rest_up, rest) =
-        (service.up.saturating_sub(up), (service.up + service.down).saturating_sub(up + down));
-    let uptime_without = (rest > 0).then(|| rest_up as f64 / rest as f64);
+fn maintenance(service: &Service, known: &Known) -> Option<Maintenance> {
+    let up = service.eras.iter().map(|era| era.maintenance_up).sum::<u64>();
+    let down = service.eras.iter().map(|era| era.maintenance_down).sum::<u64>();
+    let is_all =
+        service.eras.iter().all(|era| era.maintenance_up + era.maintenance_down >= era.up + era.down);
+    let (rest_us, rest_down_us) =
+        (known.all_us - known.maintenance_us, known.down_us - known.maintenance_down_us);
+    let uptime_without = (!is_all).then(|| 1.0 - (rest_down_us / rest_us).max(0.0));
     (up + down > 0).then_some(Maintenance { up, down, uptime_without })
 }
 
@@ -256,9 +263,9 @@ fn shown_dropped(sla: &Sla) -> Option<String> {
     })
 }
 
-/// Of the slots that were decided at most the promised share was down. 1 of 1000 is within 99.9 %, though no float is.
-fn is_kept(down: u64, decided: u64, sla: f64) -> bool {
-    down as f64 * 100.0 <= (100.0 - sla) * decided as f64 * (1.0 + 1e-9) + 1e-9
+/// Of the time that is known at most the promised share was down. 1 of 1000 is within 99.9 %, though no float is.
+fn is_kept(down: f64, known: f64, sla: f64) -> bool {
+    down * 100.0 <= (100.0 - sla) * known * (1.0 + 1e-9) + 1e-9
 }
 
 fn percent(text: &str) -> Result<f64, String> {

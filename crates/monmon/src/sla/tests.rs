@@ -1,4 +1,5 @@
 use super::*;
+use crate::audit::Era;
 
 fn service(check: &str, up: u64, down: u64, known: u64, due: u64) -> Service {
     Service {
@@ -8,14 +9,14 @@ fn service(check: &str, up: u64, down: u64, known: u64, due: u64) -> Service {
         check: check.to_owned(),
         labels: Labels::default(),
         probers: vec!["berlin".to_owned()],
-        slots_due: due,
-        slots_known: known,
-        known_us: known * 60_000_000,
-        due_us: due * 60_000_000,
-        up,
-        down,
-        maintenance_up: 0,
-        maintenance_down: 0,
+        eras: vec![Era {
+            interval_us: 60_000_000,
+            slots_due: due,
+            slots_known: known,
+            up,
+            down,
+            ..Era::default()
+        }],
         missing: 0,
         died: 0,
         latency_us: [Some(1_500.0), Some(12_000.0), Some(20_000.0), None],
@@ -97,14 +98,14 @@ fn what_was_promised_exactly_is_kept() {
         (0, 1, 100.0, true),
         (1, 100_000_000, 100.0, false),
     ] {
-        assert_eq!(is_kept(down, decided, sla), kept, "{down} of {decided} at {sla}");
+        assert_eq!(is_kept(f64::from(down), f64::from(decided), sla), kept, "{down} of {decided} at {sla}");
     }
 }
 
 #[test]
 fn maintenance_is_told_apart_and_days_without_measurements_are_told() {
     let mut service = service("shop", 950, 50, 1_000, 1_000);
-    (service.maintenance_up, service.maintenance_down) = (10, 45);
+    (service.eras[0].maintenance_up, service.eras[0].maintenance_down) = (10, 45);
     let mut sla = page(&[]);
     sla.checks = vec![line(service, 99.0)];
     sla.dropped_before = "2026-10-11T00:00:00Z".parse().ok();
@@ -124,4 +125,20 @@ fn maintenance_is_told_apart_and_days_without_measurements_are_told() {
     sla.is_summed = true;
     assert!(text::text(&sla).contains("told by their sums, in whole hours"));
     assert!(html::html(&sla).contains("<small>55 measurements in maintenance"));
+}
+
+/// Twenty days at five minutes, all up; ten days at thirty seconds, of which one was down.
+#[test]
+fn each_interval_weighs_by_its_time() {
+    let mut service = service("shop", 5_760, 0, 5_760, 5_760);
+    service.eras[0].interval_us = 300_000_000;
+    let (slots_due, slots_known) = (28_800, 28_800);
+    let (up, down) = (25_920, 2_880);
+    service.eras.push(Era { interval_us: 30_000_000, slots_due, slots_known, up, down, ..Era::default() });
+    let line = line(service.clone(), 96.0);
+    assert_eq!(shown_share(line.uptime.unwrap()), "96.666 %");
+    assert_eq!((line.downtime_s, line.met), (86_400.0, Some(true)));
+    assert_eq!((line.slots_due, line.budget_s.round()), (34_560, 103_680.0));
+    service.eras[0] = Era { slots_known: 0, up: 0, ..service.eras[0].clone() };
+    assert_eq!(shown_share(super::line(service, 96.0).coverage), "33.333 %");
 }

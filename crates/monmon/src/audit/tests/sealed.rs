@@ -14,9 +14,8 @@ const MIDNIGHT: i64 = DAY - T0 / SECOND % DAY;
 
 /// What a check came to, in few words.
 fn fared(service: &Service) -> String {
-    let Service { check, slots_due, slots_known, due_us, known_us, up, down, probers, latency_us, .. } =
-        service;
-    format!("{check} {slots_due} {slots_known} {due_us} {known_us} {up} {down} {probers:?} {latency_us:?}")
+    let Service { check, eras, probers, latency_us, .. } = service;
+    format!("{check} {eras:?} {probers:?} {latency_us:?}")
 }
 
 fn report(store: &Store, since_s: i64, until_s: i64) -> Vec<String> {
@@ -133,4 +132,19 @@ fn a_report_is_the_same_before_and_after_measurements_have_gone() {
             assert_eq!(report(&less, since_s, until_s), before, "{days} days of {since_s} to {until_s}");
         }
     }
+}
+
+/// Two probers of which one has another label: the mean of both, also when measurements have gone.
+#[test]
+fn a_label_makes_no_second_check() {
+    let mut store = Store::default();
+    let (home, labelled) = (store.check("home", 600, None), store.check("home", 600, None));
+    store.life(1, &[home], MIDNIGHT, MIDNIGHT + 3 * DAY, End::Running);
+    store.life(2, &[labelled], MIDNIGHT, MIDNIGHT + 3 * DAY, End::Running);
+    store.rows.iter_mut().filter(|row| row.boot == 1).for_each(|row| row.outcome = Outcome::Down);
+    let before = report(&store, MIDNIGHT, MIDNIGHT + 3 * DAY);
+    insta::assert_snapshot!(before.join("\n"), @r##"home [Era { interval_us: 600000000, slots_due: 432, slots_known: 432, up: 432, down: 432, maintenance_up: 0, maintenance_down: 0 }] ["prober-1", "prober-2"] [None, None, None, None]"##);
+    drop_days(&mut store, 2);
+    store.rows.retain(|row| row.slot_us >= T0 + (MIDNIGHT + 2 * DAY) * SECOND);
+    assert_eq!(report(&store, MIDNIGHT, MIDNIGHT + 3 * DAY), before);
 }
