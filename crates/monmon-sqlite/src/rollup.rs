@@ -33,6 +33,7 @@ struct Rollup {
     /// up, degraded, down, unknown: slots by their last attempt.
     outcomes: [i64; 4],
     timed: i64,
+    /// At most what fits: a file may have got its times from elsewhere.
     sums_us: [i64; PHASES + 1],
     extremes_us: [Option<(i64, i64)>; PHASES + 1],
     histogram: Histogram,
@@ -257,7 +258,7 @@ impl Rollup {
         self.timed += 1;
         for (place, us) in times.iter().enumerate() {
             let Some(us) = *us else { continue };
-            self.sums_us[place] += us;
+            self.sums_us[place] = self.sums_us[place].saturating_add(us);
             self.extremes_us[place] = widened(self.extremes_us[place], Some((us, us)));
         }
         self.histogram.add(times[0].map_or(0, |us| u32::try_from(us).unwrap_or(u32::MAX)));
@@ -272,7 +273,7 @@ impl Rollup {
             self.outcomes[place] += count;
         }
         for (place, sum) in other.sums_us.iter().enumerate() {
-            self.sums_us[place] += sum;
+            self.sums_us[place] = self.sums_us[place].saturating_add(*sum);
             self.extremes_us[place] = widened(self.extremes_us[place], other.extremes_us[place]);
         }
         self.histogram.merge(&other.histogram);

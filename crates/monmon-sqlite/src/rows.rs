@@ -225,17 +225,17 @@ pub(crate) fn put_batch(
     Ok(())
 }
 
-/// What in a measurement no row can hold, if there is something.
+/// What in a measurement no row can hold, if there is something. Times are bounded as in PostgreSQL: what one store takes
+/// the other one takes as well, and any number of them can be added up.
 pub(crate) fn misfit(measurement: &Measurement) -> Option<String> {
+    let timings = &measurement.timings;
+    let longest = timings.phases().into_iter().flatten().chain([timings.total_us]).max().unwrap_or(0);
+    if i32::try_from(longest).is_err() {
+        return Some(format!("a time of {longest} us is longer than {} us", i32::MAX));
+    }
     let check = &measurement.check;
-    let counts = [measurement.seq, check.interval_us, check.timeout_us, measurement.timings.total_us];
-    let more = measurement
-        .timings
-        .phases()
-        .into_iter()
-        .flatten()
-        .chain(measurement.body_bytes)
-        .chain(measurement.body_wire_bytes);
+    let counts = [measurement.seq, check.interval_us, check.timeout_us];
+    let more = measurement.body_bytes.into_iter().chain(measurement.body_wire_bytes);
     let count = counts.into_iter().chain(more).find(|count| i64::try_from(*count).is_err())?;
     Some(format!("the number {count} is larger than {}", i64::MAX))
 }

@@ -384,3 +384,15 @@ async fn records_of_batches_stay_as_long_as_any_measurement() {
         assert_eq!(rig.count("monmon_batch"), left, "{policy:?}");
     }
 }
+
+/// What no time can be, and a file from elsewhere may say.
+#[tokio::test]
+async fn times_without_measure_stop_nothing() {
+    let rig = Rig::new();
+    store(&rig, days("docs", 1)).await;
+    let set = format!("UPDATE monmon_measurement SET total_us = {}", i64::MAX);
+    rig.read().execute(&set, []).expect("set");
+    maintain(&rig.path(), None, at("2026-11-24T00:00:00Z")).expect("maintained");
+    assert_eq!(rig.count(&format!("monmon_rollup_day WHERE total_sum_us = {}", i64::MAX)), 1);
+    assert_eq!(faults(&rig), [""; 0]);
+}
