@@ -101,7 +101,8 @@ fn sort_refusal(refusal: &DbError, place: &str) -> StoreError {
     if *code == SqlState::INSUFFICIENT_PRIVILEGE {
         return StoreError::Rights(text);
     }
-    if *code == SqlState::CHECK_VIOLATION && refusal.message().starts_with("no partition") {
+    // By the function of the server that says so: the message is in the language that the server is set to.
+    if *code == SqlState::CHECK_VIOLATION && refusal.routine() == Some("ExecFindPartition") {
         return StoreError::Partition(text);
     }
     if [
@@ -156,4 +157,61 @@ pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         cause = inner.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    /// A message of the protocol.
+    fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(body.len() + 4).expect("short").to_be_bytes();
+        [&[kind], &length[..], body].concat()
+    }
+
+    /// How the refusal of a server is sorted that says this.
+    async fn sorted(fields: &[(u8, &str)]) -> StoreError {
+        let (near, mut far) = tokio::io::duplex(4_096);
+        let mut config = tokio_postgres::Config::new();
+        config.user("app");
+        let fields = fields.iter().flat_map(|(kind, text)| [&[*kind], text.as_bytes(), b"\0"].concat());
+        let refusal = message(b'E', &fields.chain([0]).collect::<Vec<u8>>());
+        let ready = message(b'Z', b"I");
+        let server = async move {
+            let mut asked = [0; 4_096];
+            for answer in [message(b'R', &[0; 4]), refusal] {
+                assert_ne!(far.read(&mut asked).await.expect("a message"), 0);
+                far.write_all(&[answer, ready.clone()].concat()).await.expect("written");
+            }
+            far
+        };
+        let asking = async move {
+            let (client, connection) =
+                config.connect_raw(near, tokio_postgres::NoTls).await.expect("connected");
+            tokio::select! {
+                answer = client.batch_execute("INSERT") => answer.expect_err("refused"),
+                ended = connection => panic!("{ended:?}"),
+            }
+        };
+        let (_far, error) = tokio::join!(server, asking);
+        StoreError::sort(&error, "here")
+    }
+
+    #[tokio::test]
+    async fn a_missing_partition_is_known_in_any_language() {
+        let said = "keine Partition von Relation \u{bb}monmon_measurement\u{ab} f\u{fc}r die Zeile gefunden";
+        let fields = [(b'S', "FEHLER"), (b'C', "23514"), (b'M', said), (b'R', "ExecFindPartition")];
+        assert!(matches!(sorted(&fields).await, StoreError::Partition(text) if text.contains(said)));
+        // Whoever may define a constraint may choose its words.
+        let fields = [
+            (b'S', "ERROR"),
+            (b'C', "23514"),
+            (b'M', "no partition"),
+            (b'R', "ExecConstraints"),
+            (b'n', "c"),
+        ];
+        assert!(matches!(sorted(&fields).await, StoreError::Row(_)));
+    }
 }
