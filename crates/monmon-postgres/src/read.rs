@@ -235,7 +235,8 @@ impl Reader {
         for row in rows {
             tls_ids.extend(column::<Option<Uuid>>(row, "tls_id")?);
         }
-        for row in self.ask(client, TLS, tls_ids, &self.tls).await? {
+        let unknown = self.tls.unknown(tls_ids);
+        for row in self.ask(client, TLS, unknown).await? {
             self.tls.insert(column(&row, "id")?, tls(&row)?);
         }
         Ok(())
@@ -244,7 +245,8 @@ impl Reader {
     async fn learn_definitions(&mut self, client: &Client, rows: &[Row]) -> Result<(), StoreError> {
         let ids =
             rows.iter().map(|row| column(row, "definition_id")).collect::<Result<BTreeSet<Uuid>, _>>()?;
-        for row in self.ask(client, DEFINITIONS, ids, &self.definitions).await? {
+        let unknown = self.definitions.unknown(ids);
+        for row in self.ask(client, DEFINITIONS, unknown).await? {
             self.definitions.insert(column(&row, "id")?, Arc::new(check(&row)?));
         }
         Ok(())
@@ -252,20 +254,14 @@ impl Reader {
 
     async fn learn_boots(&mut self, client: &Client, rows: &[Row]) -> Result<(), StoreError> {
         let boots = rows.iter().map(|row| column(row, "boot_id")).collect::<Result<BTreeSet<Uuid>, _>>()?;
-        for row in self.ask(client, PROBERS, boots, &self.probers).await? {
+        let unknown = self.probers.unknown(boots);
+        for row in self.ask(client, PROBERS, unknown).await? {
             self.probers.insert(column(&row, "id")?, Arc::new(prober(&row)?));
         }
         Ok(())
     }
 
-    async fn ask<T>(
-        &self,
-        client: &Client,
-        query: &str,
-        ids: BTreeSet<Uuid>,
-        known: &Memory<T>,
-    ) -> Result<Vec<Row>, StoreError> {
-        let unknown: Vec<Uuid> = ids.into_iter().filter(|id| known.get(*id).is_none()).collect();
+    async fn ask(&self, client: &Client, query: &str, unknown: Vec<Uuid>) -> Result<Vec<Row>, StoreError> {
         if unknown.is_empty() {
             return Ok(Vec::new());
         }
