@@ -24,6 +24,9 @@ pub enum StoreError {
     /// Tables or columns that are not there.
     #[error("the schema of monmon is not there, or is older than this version needs: {0}")]
     Schema(String),
+    /// The database holds characters of one alphabet only.
+    #[error("{place}: the encoding of the database is {encoding}, and monmon needs UTF8")]
+    Encoding { place: String, encoding: String },
     /// The server refused a value. Only one row is at fault.
     #[error("the store refused a row: {0}")]
     Row(String),
@@ -50,6 +53,9 @@ impl StoreError {
         match self {
             StoreError::Schema(_) => Some(
                 "run `monmon db migrate --store URL` with the same URL, or give the sink `migrate=#true`",
+            ),
+            StoreError::Encoding { .. } => Some(
+                "what sites say is in any alphabet: make a database with `CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0`",
             ),
             StoreError::Tls(_) => Some(
                 "name the authority that signed the server's certificate: `tls ca=\"ca.pem\"`, or sslrootcert in the URL",

@@ -84,12 +84,16 @@ pub(crate) async fn check_schema(client: &Client, target: &Target) -> Result<(),
     }
 }
 
+/// The version of the tables; of a database in which they are of no use it is an error.
 async fn schema_version(client: &Client, target: &Target) -> Result<Option<i32>, StoreError> {
     let sort = |error| StoreError::sort(&error, target.place());
-    let row = client
-        .query_typed_one("SELECT to_regclass('monmon_schema_version') IS NOT NULL", &[])
-        .await
-        .map_err(sort)?;
+    let asked =
+        "SELECT to_regclass('monmon_schema_version') IS NOT NULL, current_setting('server_encoding')::text";
+    let row = client.query_typed_one(asked, &[]).await.map_err(sort)?;
+    let encoding: String = row.get(1);
+    if encoding != "UTF8" {
+        return Err(StoreError::Encoding { place: target.place().to_owned(), encoding });
+    }
     if !row.get::<_, bool>(0) {
         return Ok(None);
     }

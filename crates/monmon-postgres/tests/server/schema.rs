@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use monmon_model::{Selection, wire};
-use monmon_postgres::{Reader, migrate};
-use monmon_stage::StoreReader;
+use monmon_postgres::{Reader, Target, migrate};
+use monmon_stage::{StoreReader, SystemWorld};
 
 use crate::support::{Running, Store, client, setting, spec};
 
@@ -335,5 +336,33 @@ fn retention_is_checked() {
     ] {
         let (_, problems) = crate::support::spec(&format!("{url}; {wrong}"));
         assert!(problems.has_errors(), "{why}");
+    }
+}
+
+/// In another encoding most of what sites say could not be stored, and each such row would be refused by itself.
+#[tokio::test]
+async fn a_database_of_another_encoding_is_refused() {
+    let admin = client(&setting("MONMON_TEST_POSTGRES_ADMIN")).await;
+    let name = format!("latin_{}", std::process::id());
+    let made = format!(
+        "CREATE DATABASE {name} ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C' OWNER app"
+    );
+    admin.batch_execute(&made).await.expect("a database");
+    let usual = setting("MONMON_TEST_POSTGRES");
+    let (server, _) = usual.rsplit_once('/').expect("a database");
+    let url = format!("{server}/{name}");
+    let target = Target::parse(&url, None, Arc::new(SystemWorld)).expect("a URL");
+    let migrated = migrate(&target).await;
+    // As an earlier version has left it.
+    let older = "CREATE TABLE monmon_schema_version AS SELECT 1000 AS version";
+    let tables = client(&url).await.batch_execute(older).await;
+    let opened = Reader::open(target, &Selection::default()).await;
+    admin.batch_execute(&format!("DROP DATABASE {name} WITH (FORCE)")).await.expect("dropped");
+    tables.expect("tables");
+    for error in [migrated.err(), opened.err()] {
+        let error = error.expect("refused");
+        assert!(error.to_string().contains("LATIN1"), "{error}");
+        assert!(error.help().is_some_and(|help| help.contains("ENCODING 'UTF8'")), "{error}");
+        assert!(!error.is_transient());
     }
 }
