@@ -1,7 +1,7 @@
 //! What is read of a store, kept in a form that is small: a bit for a slot and one for a number, a sum for a receipt. Rows
 //! may come in any order.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use monmon_http::Slots;
 use monmon_model::{
@@ -78,8 +78,6 @@ pub(super) struct Boot {
     pub(super) slots_from_us: i64,
     pub(super) seqs: Bits,
     pub(super) seqs_doubled: Vec<u64>,
-    /// The first slot that was ever stored of it.
-    pub(super) seen_us: i64,
     /// Over all rows.
     pub(super) first_us: i64,
     pub(super) last_us: i64,
@@ -148,7 +146,8 @@ pub(super) struct Ledger {
 #[derive(Debug, Default)]
 pub(super) struct Times {
     pub(super) histogram: Histogram,
-    pub(super) probers: BTreeSet<Uuid>,
+    /// With the end of the last day or hour in which each is known to have measured it.
+    pub(super) probers: BTreeMap<Uuid, i64>,
 }
 
 impl Ledger {
@@ -230,7 +229,6 @@ impl Ledger {
             receipts: Vec::new(),
             began_us: i64::MAX,
             slots_from_us: i64::MAX,
-            seen_us: boot.first_seen_us,
             seqs: Bits::default(),
             seqs_doubled: Vec::new(),
             first_us: i64::MAX,
@@ -452,7 +450,8 @@ impl AuditReader for Ledger {
         if self.is_summed(times.start_us, times.width_us) {
             let known = self.times.entry(times.check_id).or_default();
             known.histogram.merge(&times.histogram);
-            known.probers.insert(times.prober_id);
+            let until_us = known.probers.entry(times.prober_id).or_insert(i64::MIN);
+            *until_us = (*until_us).max(times.start_us.saturating_add(times.width_us));
         }
     }
 }

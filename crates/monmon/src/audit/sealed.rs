@@ -2,14 +2,15 @@
 //! were all there.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use monmon_http::Slots;
-use monmon_model::AuditSum;
+use monmon_model::{AuditDefinition, AuditSum};
 use uuid::Uuid;
 
 use super::lane::Lane;
-use super::ledger::Ledger;
+use super::ledger::{Ledger, Origin};
+use super::lives::lives;
 use super::service::{EraKey, era_of};
 
 /// What a check came to in one era.
@@ -23,7 +24,9 @@ pub(super) struct Sealed {
     pub(super) down: u64,
 }
 
-pub(super) fn sealed(ledger: &Ledger) -> BTreeMap<EraKey, Sealed> {
+/// And of checks that some prober of them owes, also on days that are kept, and has no row of there: the definition, and
+/// since when.
+pub(super) fn sealed(ledger: &Ledger) -> (BTreeMap<EraKey, Sealed>, Vec<(u32, i64)>) {
     let mut of_check: BTreeMap<Uuid, Vec<(u32, AuditSum)>> = BTreeMap::new();
     for sum in &ledger.sums {
         if let Some(definition) = ledger.definition_numbers.get(&sum.definition_id) {
@@ -32,6 +35,13 @@ pub(super) fn sealed(ledger: &Ledger) -> BTreeMap<EraKey, Sealed> {
     }
     let key = |definition: u32| era_of(&ledger.definitions[definition as usize]);
     let mut found: BTreeMap<EraKey, Sealed> = BTreeMap::new();
+    let mut owed = Vec::new();
+    let begun = Begun::of(ledger);
+    let with_rows =
+        ledger.lanes.iter().filter(|(_, lane)| !lane.is_empty()).map(|((boot, definition), _)| {
+            (ledger.boots[*boot as usize].prober, ledger.definitions[*definition as usize].check_id)
+        });
+    let with_rows: BTreeSet<(Uuid, Uuid)> = with_rows.collect();
     for (check, mut sums) in of_check {
         let mut buckets: BTreeMap<(EraKey, i64), Vec<AuditSum>> = BTreeMap::new();
         sums.sort_unstable_by_key(|(_, sum)| sum.first_us);
@@ -45,14 +55,23 @@ pub(super) fn sealed(ledger: &Ledger) -> BTreeMap<EraKey, Sealed> {
         for ((key, _), sums) in buckets {
             found.entry(key).or_default().slots_known += known(sums);
         }
-        for (definition, from_us, until_us) in spans(ledger, check, &sums) {
-            found.entry(key(definition)).or_default().slots_due += due(ledger, definition, from_us, until_us);
+        let Some((last, last_us)) =
+            sums.iter().map(|(last, sum)| (*last, sum.last_us)).max_by_key(|(_, at)| *at)
+        else {
+            continue;
+        };
+        let owing = begun.still_owing(ledger, &ledger.definitions[last as usize], last_us);
+        for span in spans(ledger, check, &sums, !owing.is_empty()) {
+            found.entry(key(span.0)).or_default().slots_due += due(ledger, span);
+        }
+        if owing.iter().any(|prober| !with_rows.contains(&(*prober, check))) {
+            owed.push((last, last_us.saturating_add(1)));
         }
     }
     for sealed in found.values_mut() {
         sealed.slots_due = sealed.slots_due.max(sealed.slots_known);
     }
-    found
+    (found, owed)
 }
 
 /// Slots that are known of one day or hour. Which slots two definitions have in common is not kept: where both were there,
@@ -76,8 +95,8 @@ fn known(mut sums: Vec<AuditSum>) -> u64 {
 }
 
 /// From when to when a check was due in which era: from its first slot on, or the window's beginning if it was there before,
-/// each era until the next one, and the last until the window ends, or a prober began anew and the check was seen no more.
-fn spans(ledger: &Ledger, check: Uuid, sums: &[(u32, AuditSum)]) -> Vec<(u32, i64, i64)> {
+/// each era until the next one, and the last until the window ends, or its probers began anew and it was seen no more.
+fn spans(ledger: &Ledger, check: Uuid, sums: &[(u32, AuditSum)], is_owed: bool) -> Vec<(u32, i64, i64)> {
     let era = |definition: u32| era_of(&ledger.definitions[definition as usize]);
     let mut spans: Vec<(u32, i64, i64)> = Vec::new();
     for (definition, sum) in sums {
@@ -100,17 +119,47 @@ fn spans(ledger: &Ledger, check: Uuid, sums: &[(u32, AuditSum)]) -> Vec<(u32, i6
             ledger.definitions[*definition as usize].check_id == check && lane.last_us > last_us
         };
         let goes_on = seen.1 > last_us || ledger.lanes.iter().any(is_later);
-        let began_anew = ledger.boots.iter().map(|boot| boot.seen_us).filter(|seen_us| *seen_us > last_us);
-        *until_us = match (goes_on, began_anew.min()) {
-            (false, Some(_)) => last_us.saturating_add(1),
-            _ => i64::MAX,
-        };
+        if !goes_on && !is_owed {
+            *until_us = last_us.saturating_add(1);
+        }
     }
     spans
 }
 
+/// When the boots of each prober and source began, as far as they began within the window.
+struct Begun<'a>(BTreeMap<(Uuid, &'a Origin), Vec<i64>>);
+
+impl<'a> Begun<'a> {
+    fn of(ledger: &'a Ledger) -> Begun<'a> {
+        let within = ledger.scope.since_us..ledger.scope.until_us;
+        let mut begun: BTreeMap<(Uuid, &Origin), Vec<i64>> = BTreeMap::new();
+        for (boot, life) in ledger.boots.iter().zip(lives(ledger)) {
+            if let Some(origin) = boot.origin.as_ref()
+                && !life.is_once
+                && within.contains(&life.began_us)
+            {
+                begun.entry((boot.prober, origin)).or_default().push(life.began_us);
+            }
+        }
+        Begun(begun)
+    }
+
+    /// Those of a check's probers that did not begin anew after they were last seen to measure it: what is not known of one is
+    /// no sign that the check was taken out, because it may have died.
+    fn still_owing(&self, ledger: &Ledger, of: &AuditDefinition, last_us: i64) -> Vec<Uuid> {
+        let origin = Origin { pipeline: of.pipeline.clone(), source: of.source.clone() };
+        let is_owing = |(prober, until_us): &(&Uuid, &i64)| {
+            let seen_us = last_us.min(until_us.saturating_sub(1));
+            let begun = self.0.get(&(**prober, &origin));
+            begun.is_none_or(|begun| begun.iter().all(|began_us| *began_us <= seen_us))
+        };
+        let probers = ledger.times.get(&of.check_id).into_iter().flat_map(|times| &times.probers);
+        probers.filter(is_owing).map(|(prober, _)| *prober).collect()
+    }
+}
+
 /// Slots between two instants, as far as they lie in what was summed up.
-fn due(ledger: &Ledger, definition: u32, from_us: i64, until_us: i64) -> u64 {
+fn due(ledger: &Ledger, (definition, from_us, until_us): (u32, i64, i64)) -> u64 {
     let of = &ledger.definitions[definition as usize];
     let Ok(slots) = Slots::of(of.check_id, of.interval_us, of.schedule.as_deref()) else { return 0 };
     let dropped = ledger.dropped().iter().map(|(from, until)| ledger.scope.clip_to_hours((*from, *until)));

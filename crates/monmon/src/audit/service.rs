@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use monmon_http::Slots;
 use monmon_model::{AuditDefinition, AuditIncident, Histogram, Labels};
 use uuid::Uuid;
 
@@ -194,8 +195,10 @@ pub(super) fn services(judge: Judge) -> Services {
             }
         }
     }
+    let (sums, owed) = sealed(&judge.ledger);
+    owed.into_iter().for_each(|(definition, from_us)| owe(&judge, &mut slots, definition, from_us));
     count_slots(&judge, slots, &mut eras);
-    for (key, sealed) in sealed(&judge.ledger) {
+    for (key, sealed) in sums {
         let of = &judge.ledger.definitions[sealed.definition as usize];
         found.entry(of.check_id).or_insert_with(|| Service::of(of));
         let era = eras.entry(key).or_default();
@@ -212,7 +215,7 @@ pub(super) fn services(judge: Judge) -> Services {
     for (check_id, times) in &judge.ledger.times {
         let Some(service) = found.get_mut(check_id) else { continue };
         latencies.entry(*check_id).or_default().merge(&times.histogram);
-        let names = times.probers.iter().map(|prober| judge.prober(*prober));
+        let names = times.probers.keys().map(|prober| judge.prober(*prober));
         names.for_each(|name| {
             if !service.probers.contains(&name) {
                 service.probers.push(name);
@@ -255,6 +258,20 @@ fn without_dropped(judge: &Judge, lane: &Lane, bits: &mut Bits) {
     for (from_us, until_us) in judge.ledger.dropped() {
         let (first, end) = lane.keys(*from_us, *until_us);
         bits.remove_range(first, end);
+    }
+}
+
+/// All slots of a definition from an instant on are due, but for those that sums tell of.
+fn owe(judge: &Judge, slots: &mut BTreeMap<EraKey, EraSlots>, definition: u32, from_us: i64) {
+    let scope = &judge.ledger.scope;
+    let of = &judge.ledger.definitions[definition as usize];
+    let Ok(all) = Slots::of(of.check_id, of.interval_us, of.schedule.as_deref()) else { return };
+    let lane = Lane::new(all);
+    let era = slots.entry(era_of(of)).or_default();
+    era.window = lane.keys(scope.since_us, scope.until_us);
+    let holes = lane.holes(from_us.max(scope.since_us), scope.until_us).into_iter();
+    for key in holes.filter(|slot| !judge.ledger.is_dropped(*slot, *slot)).filter_map(|slot| lane.key(slot)) {
+        era.due.add(key);
     }
 }
 

@@ -40,7 +40,7 @@ struct Row {
 }
 
 /// A store in memory.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Store {
     facts: AuditFacts,
     receipts: Vec<AuditReceipt<'static>>,

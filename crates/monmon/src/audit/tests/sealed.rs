@@ -148,3 +148,42 @@ fn a_label_makes_no_second_check() {
     store.rows.retain(|row| row.slot_us >= T0 + (MIDNIGHT + 2 * DAY) * SECOND);
     assert_eq!(report(&store, MIDNIGHT, MIDNIGHT + 3 * DAY), before);
 }
+
+/// Dead since noon of the second day, while others begin anew: it owes to the window's end, also on days that are kept.
+#[test]
+fn who_died_owes_until_the_windows_end_also_after_measurements_have_gone() {
+    let noon = MIDNIGHT + DAY + DAY / 2;
+    let mut store = Store::default();
+    let (home, docs) = (store.check("home", 600, None), store.check("docs", 600, None));
+    store.life(1, &[home], MIDNIGHT, noon, End::Killed);
+    store.life(2, &[docs], MIDNIGHT, MIDNIGHT + 2 * DAY, End::Orderly);
+    store.life(2, &[docs], MIDNIGHT + 2 * DAY, MIDNIGHT + 3 * DAY, End::Orderly);
+    // A later boot of its own tells nothing of this window.
+    store.life(1, &[docs], MIDNIGHT + 4 * DAY, MIDNIGHT + 5 * DAY, End::Orderly);
+    same_after_retention(&store, "slots_due: 432, slots_known: 216,");
+}
+
+#[test]
+fn who_was_taken_out_owes_no_more_after_measurements_have_gone() {
+    let noon = MIDNIGHT + DAY + DAY / 2;
+    let mut store = Store::default();
+    let (home, docs) = (store.check("home", 600, None), store.check("docs", 600, None));
+    store.life(1, &[home, docs], MIDNIGHT, noon, End::Orderly);
+    store.life(1, &[docs], noon, MIDNIGHT + 3 * DAY, End::Running);
+    same_after_retention(&store, "slots_due: 216, slots_known: 216,");
+    // Of two probers the one that began anew without it says nothing of the other.
+    store.life(2, &[home], MIDNIGHT, MIDNIGHT + DAY, End::Killed);
+    same_after_retention(&store, "slots_due: 432, slots_known: 216,");
+}
+
+fn same_after_retention(store: &Store, home: &str) {
+    let until_s = MIDNIGHT + 3 * DAY;
+    let before = report(store, MIDNIGHT, until_s);
+    assert!(before[1].starts_with("home") && before[1].contains(home), "{before:?}");
+    for days in 1..=3 {
+        let mut less = store.clone();
+        drop_days(&mut less, days);
+        less.rows.retain(|row| row.slot_us >= T0 + (MIDNIGHT + days * DAY) * SECOND);
+        assert_eq!(report(&less, MIDNIGHT, until_s), before, "{days} days");
+    }
+}
