@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use crate::error::StoreError;
-use crate::maintain::{Maintained, Maintenance, pack_days};
+use crate::maintain::{Maintained, Maintenance, Seen, pack_days};
 use crate::writer::Shared;
 
 /// From the end of one run to the next. Rollups are five minutes behind at best, so a shorter one gains little.
@@ -22,6 +22,9 @@ const PACKING: Duration = Duration::from_secs(60);
 /// What holds packing up may take hours, and nothing is lost meanwhile.
 const RUNS_UNTIL_PACKED_AGAIN: u32 = 60;
 
+/// For so long after its start a sink goes by what others said that were not seen for a week: where nothing ran for long,
+/// they may be about to start too.
+const OTHERS_MAY_START: Duration = Duration::from_secs(3_600);
 /// How long rollups may stand still before it is told: far longer than a run takes, or a transaction should.
 const STILL_MAX: Duration = Duration::from_secs(3_600);
 /// What the state of health has for it.
@@ -64,10 +67,12 @@ pub(crate) async fn keep(shared: Arc<Shared>, retention: Retention) {
     let mut runs = 0;
     let mut pack_from = 0;
     let mut progress = Progress::new();
+    let begun = Instant::now();
     loop {
         let mut rolled_until = None;
         let let_go = u32::is_multiple_of(runs, RUNS_UNTIL_RETENTION);
-        match run(&shared, let_go.then_some(&retention), let_go && runs >= pack_from).await {
+        let seen = if begun.elapsed() < OTHERS_MAY_START { Seen::Ever } else { Seen::Lately };
+        match run(&shared, let_go.then_some((&retention, seen)), let_go && runs >= pack_from).await {
             Ok(done) => {
                 if done.unpacked.is_some() {
                     pack_from = runs.saturating_add(RUNS_UNTIL_PACKED_AGAIN);
@@ -130,14 +135,18 @@ pub(crate) async fn keep(shared: Arc<Shared>, retention: Retention) {
     }
 }
 
-async fn run(shared: &Shared, retention: Option<&Retention>, pack: bool) -> Result<Maintained, StoreError> {
+async fn run(
+    shared: &Shared,
+    retention: Option<(&Retention, Seen)>,
+    pack: bool,
+) -> Result<Maintained, StoreError> {
     let mut maintenance = Maintenance::open(&shared.target).await?;
     let mut done = Maintained::default();
     maintenance.roll_up(&mut done).await?;
-    if let Some(own) = retention {
+    if let Some((own, seen)) = retention {
         let StageContext { pipeline, stage, clock, .. } = &shared.context;
         maintenance.register(pipeline, stage, own).await?;
-        let longest = maintenance.longest(own).await?;
+        let longest = maintenance.longest(own, seen).await?;
         done.others_keep_longer = longest != Retention::longest(std::slice::from_ref(own));
         maintenance.let_go(&longest, clock.now(), &mut done).await?;
     }

@@ -87,7 +87,7 @@ pub async fn retention_plan(
     now: Timestamp,
 ) -> Result<Vec<Going>, StoreError> {
     let mut maintenance = Maintenance::open(target).await?;
-    let retention = maintenance.longest(retention).await?;
+    let retention = maintenance.longest(retention, Seen::Lately).await?;
     maintenance.plan(&retention, now).await
 }
 
@@ -101,7 +101,7 @@ pub async fn maintain(
     let mut done = Maintained::default();
     maintenance.roll_up(&mut done).await?;
     if let Some(retention) = retention {
-        let longest = maintenance.longest(retention).await?;
+        let longest = maintenance.longest(retention, Seen::Lately).await?;
         done.others_keep_longer = longest != Retention::longest(std::slice::from_ref(retention));
         maintenance.let_go(&longest, now, &mut done).await?;
     }
@@ -121,6 +121,15 @@ pub(crate) async fn pack_days(target: &Target, within: Option<Duration>, done: &
             done.unpacked = Some(("the indexes of days that are over".to_owned(), error.to_string()))
         }
     }
+}
+
+/// Which sinks' times count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// Of those that were seen in the last week.
+    Lately,
+    /// Also of those that were not.
+    Ever,
 }
 
 /// A session for maintenance.
@@ -214,9 +223,18 @@ impl Maintenance {
         self.ask(&register).await.map(drop)
     }
 
-    /// What is kept by all sinks that were seen lately: each thing for the longest of its times.
-    pub(crate) async fn longest(&mut self, retention: &Retention) -> Result<Retention, StoreError> {
-        let rows = self.ask("SELECT p AS policy FROM monmon_retention_policies() AS p").await?;
+    /// What is kept by all sinks that were seen lately, or by all that ever were: each thing for the longest of its times.
+    pub(crate) async fn longest(
+        &mut self,
+        retention: &Retention,
+        seen: Seen,
+    ) -> Result<Retention, StoreError> {
+        let rows = self
+            .ask(match seen {
+                Seen::Lately => "SELECT p AS policy FROM monmon_retention_policies() AS p",
+                Seen::Ever => "SELECT policy FROM monmon_retention_policy",
+            })
+            .await?;
         let mut all = vec![retention.clone()];
         for row in &rows {
             // One that cannot be read is of a newer version, and may keep anything.

@@ -5,23 +5,31 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use monmon_stage::{Retention, StageContext};
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use crate::maintain::maintain_as;
+use crate::policies::Seen;
 
 /// From the end of one run to the next. Rollups are five minutes behind at best, so a shorter one gains little.
 const EVERY: Duration = Duration::from_secs(60);
+
+/// For so long after its start a sink goes by what others said that were not seen for a week: where nothing ran for long,
+/// they may be about to start too.
+const OTHERS_MAY_START: Duration = Duration::from_secs(3_600);
 
 /// Runs until it is dropped.
 pub(crate) async fn keep(path: PathBuf, retention: Retention, context: StageContext) {
     let stage = Arc::clone(&context.stage);
     let mut troubled = false;
     let mut others_keep_longer = false;
+    let begun = Instant::now();
     loop {
         let (file, retention, now) = (path.clone(), retention.clone(), context.clock.now());
         let names = (Arc::clone(&context.pipeline), Arc::clone(&stage));
+        let seen = if begun.elapsed() < OTHERS_MAY_START { Seen::Ever } else { Seen::Lately };
         let run = tokio::task::spawn_blocking(move || {
-            maintain_as(&file, Some(&retention), Some((&names.0, &names.1)), now)
+            maintain_as(&file, Some(&retention), Some((&names.0, &names.1)), seen, now)
         });
         match run.await {
             Ok(Ok(done)) => {

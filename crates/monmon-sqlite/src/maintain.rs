@@ -12,7 +12,7 @@ use crate::cut::{Cuts, cuts, delete, delete_before, delete_measurements, instant
 use crate::database::Synchronous;
 use crate::database::open_current;
 use crate::error::StoreError;
-use crate::policies;
+use crate::policies::{self, Seen};
 use crate::rollup::{DAY, HOUR, MINUTE, floor, gather, merge, merge_check_day, put, start_of, time};
 use crate::rows::instant;
 use crate::seal::{Fault, day_faults, day_name, has_late, is_sealed, mark, seal};
@@ -57,7 +57,7 @@ pub fn maintain(
     retention: Option<&Retention>,
     now: Timestamp,
 ) -> Result<Maintained, StoreError> {
-    maintain_as(path, retention, None, now)
+    maintain_as(path, retention, None, Seen::Lately, now)
 }
 
 /// As [`maintain`], for a sink: the names of its pipeline and of itself.
@@ -65,6 +65,7 @@ pub(crate) fn maintain_as(
     path: &Path,
     retention: Option<&Retention>,
     sink: Option<(&str, &str)>,
+    seen: Seen,
     now: Timestamp,
 ) -> Result<Maintained, StoreError> {
     let (mut connection, _) = open_current(path, Synchronous::Normal)?;
@@ -76,7 +77,7 @@ pub(crate) fn maintain_as(
         if let Some((pipeline, stage)) = sink {
             policies::register(connection, pipeline, stage, own)?;
         }
-        let longest = policies::longest(connection, own)?;
+        let longest = policies::longest(connection, own, seen)?;
         done.others_keep_longer = longest != Retention::longest(std::slice::from_ref(own));
         let_go(connection, &longest, now, done)
     };
@@ -90,7 +91,7 @@ pub fn retention_plan(path: &Path, retention: &Retention, now: Timestamp) -> Res
     let count = || -> rusqlite::Result<Vec<Going>> {
         let mut going = Vec::new();
         let now = known_now(&connection, now)?;
-        let retention = policies::longest(&connection, retention)?;
+        let retention = policies::longest(&connection, retention, Seen::Lately)?;
         for (table, level) in TABLES {
             let mut rows = 0;
             for cut in cuts(&connection, &retention, level, now)?.each {

@@ -21,12 +21,25 @@ pub(crate) fn register(
     Ok(())
 }
 
-/// Of this one and of all sinks that were seen in the last week.
-pub(crate) fn longest(connection: &Connection, own: &Retention) -> rusqlite::Result<Retention> {
-    const SQL: &str = "SELECT policy FROM monmon_retention_policy
+/// Which sinks' times count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// Of those that were seen in the last week.
+    Lately,
+    /// Also of those that were not.
+    Ever,
+}
+
+/// Of this one and of all sinks that were seen.
+pub(crate) fn longest(connection: &Connection, own: &Retention, seen: Seen) -> rusqlite::Result<Retention> {
+    const LATELY: &str = "SELECT policy FROM monmon_retention_policy
         WHERE seen_at > strftime('%Y-%m-%dT%H:%M:%f000Z', 'now', '-7 days') ORDER BY id";
+    const EVER: &str = "SELECT policy FROM monmon_retention_policy ORDER BY id";
     let mut all = vec![own.clone()];
-    let mut statement = connection.prepare(SQL)?;
+    let mut statement = connection.prepare(match seen {
+        Seen::Lately => LATELY,
+        Seen::Ever => EVER,
+    })?;
     let policies = statement.query_map([], |row| row.get::<_, String>(0))?;
     for policy in policies {
         // One that cannot be read is of a newer version, and may keep anything.

@@ -398,3 +398,26 @@ async fn the_sink_lets_go_beside_its_writers() {
     assert_eq!(delivered, 1);
     place.gone().await;
 }
+
+/// Where nothing ran for long, what others keep for longer must not go before they have started.
+#[tokio::test]
+async fn a_sink_that_has_just_started_goes_by_what_others_said_long_ago() {
+    let place = Store::migrated().await;
+    let inside = format!("url \"{}\"\nretention measurements=\"30d\" minutes=\"30d\"", place.url);
+    store(&place, three_days()).await;
+    roll_up(&place.client, LATER).await;
+    let other = "SELECT monmon_retention_register('other', 'store', '{\"measurements\": \"31536000 seconds\", \"minutes\": \"2592000 seconds\"}');
+        UPDATE monmon_retention_policy SET seen_at = now() - interval '90 days'";
+    place.client.batch_execute(other).await.expect("another sink");
+    let now = at("2025-12-21T12:00:00Z");
+    let mut running = Running::at(&inside, false, now).await;
+    running.send(vec![measurement(&check("docs", 600_000_000), 999, at("2025-12-21T11:00:00Z"))]).await;
+    until("minutes have gone, which nobody keeps for longer", async || {
+        number(&place, "SELECT count(*) FROM monmon_rollup_minute WHERE start_at < '2025-11-21'").await == 0
+    })
+    .await;
+    let first_day = "SELECT count(*) FROM monmon_measurement WHERE id < monmon_uuid_floor('2025-11-21')";
+    assert_eq!(number(&place, first_day).await, 288);
+    running.end().await.0.expect("stored");
+    place.gone().await;
+}
