@@ -123,8 +123,9 @@ pub(crate) async fn write(
         let stored = join4(measurements(client, rows), dead_letters, receipts, incidents);
         let ((measurements, dead_letters, receipts, incidents), upserted) =
             join(stored, upserted(client, needed)).await;
-        receipts?;
+        // In the order of sending: what was sent after a refused statement is refused for the transaction's sake only.
         let new = New { measurements: measurements?, dead_letters: dead_letters? };
+        receipts?;
         incidents?;
         upserted?;
         Ok(new)

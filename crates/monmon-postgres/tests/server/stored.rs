@@ -4,11 +4,31 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use monmon_model::{Hop, Origin, Rejected, RejectedReason, Timings, wire};
+use monmon_model::{Event, Hop, Origin, Receipt, Rejected, RejectedReason, Timings, wire};
 use monmon_stage::Envelope;
 use uuid::Uuid;
 
-use crate::support::{Running, Store, a_match, check, down, measurement, noon, series, store, tls_facts};
+use crate::support::{
+    Running, Store, a_match, check, down, measurement, noon, prober, series, store, tls_facts,
+};
+
+fn receipt() -> Event {
+    Event::Receipt(Receipt {
+        id: Uuid::from_u128(7),
+        prober: prober(),
+        pipeline: "producer".to_owned(),
+        source: "sites".to_owned(),
+        at: noon(),
+        began_at: noon(),
+        slots_from: noon(),
+        slots_until: noon(),
+        first_seq: 1,
+        last_seq: 10,
+        ids_xor: Uuid::nil(),
+        failed: 0,
+        last: false,
+    })
+}
 
 #[tokio::test]
 async fn a_measurement_is_stored_with_all_that_belongs_to_it() {
@@ -184,6 +204,28 @@ async fn a_poisoned_row_goes_to_the_dead_letters_alone() {
     // Once more: the same letters have the same ids.
     store(&place, rows).await;
     assert_eq!(place.count("monmon_dead_letter").await, 4);
+    place.gone().await;
+}
+
+#[tokio::test]
+async fn a_poisoned_row_that_comes_with_a_receipt_goes_to_the_dead_letters_alone() {
+    let place = Store::migrated().await;
+    let mut running = Running::new(&format!("url \"{}\"\nconnections 1", place.url)).await;
+    let mut rows = series(&check("docs", 1_000_000), 10);
+    rows[3].url.push('\0');
+    // Before the first year that the server knows.
+    rows[7].started_at = Some("-009000-01-01T00:00:00Z".parse().expect("a time"));
+    let mut batch = vec![Envelope::event(receipt(), None, running.ack())];
+    batch.extend(rows.into_iter().map(|row| running.envelope(row)));
+    running.emit(batch).await;
+    let in_time = tokio::time::timeout(Duration::from_secs(60), running.resolved(11));
+    in_time.await.expect("the batch is not tried for ever");
+    let counts = running.counters.counts();
+    assert_eq!((counts.delivered, counts.rejected, counts.retries), (11, 2, 0));
+    assert_eq!((place.count("monmon_measurement").await, place.count("monmon_receipt").await), (8, 1));
+    assert_eq!(place.count("monmon_dead_letter WHERE reason = 'store_refused'").await, 2);
+    let (result, _, _) = running.end().await;
+    result.expect("the sink ends well");
     place.gone().await;
 }
 
