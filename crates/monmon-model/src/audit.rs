@@ -52,6 +52,8 @@ pub struct AuditDefinition {
     pub interval_us: u64,
     pub schedule: Option<String>,
     pub labels: Labels,
+    /// The first slot that was stored with it.
+    pub first_seen_us: i64,
 }
 
 /// A row of `monmon_receipt`.

@@ -30,7 +30,8 @@ const PROBERS: &str = "SELECT id, name FROM monmon_prober";
 const BOOTS: &str = "SELECT id, prober_id, first_seen_at FROM monmon_boot";
 
 const DEFINITIONS: &str =
-    "SELECT id, check_id, pipeline, source, name, interval_us, schedule, labels FROM monmon_check_definition";
+    "SELECT id, check_id, pipeline, source, name, interval_us, schedule, labels, first_seen_at \
+    FROM monmon_check_definition";
 
 const RECEIPTS: &str = "SELECT boot_id, pipeline, source, at, began_at, slots_from, slots_until, first_seq, last_seq, \
         ids_xor, failed, last \
@@ -201,6 +202,7 @@ async fn facts(client: &Client, bounds: (Timestamp, Timestamp)) -> Result<AuditF
             interval_us: long(&row, 5)?,
             schedule: row.try_get(6)?,
             labels: serde_json::from_value(row.try_get(7)?).unwrap_or_default(),
+            first_seen_us: micros(&row, 8)?,
         });
     }
     let kept_from: Option<Timestamp> = client.query_typed_one(KEPT_FROM, &[]).await?.try_get(0)?;

@@ -24,7 +24,8 @@ const PROBERS: &str = "SELECT id, name FROM monmon_prober";
 const BOOTS: &str = "SELECT id, prober_id, first_seen_at FROM monmon_boot";
 
 const DEFINITIONS: &str =
-    "SELECT id, check_id, pipeline, source, name, interval_us, schedule, labels FROM monmon_check_definition";
+    "SELECT id, check_id, pipeline, source, name, interval_us, schedule, labels, first_seen_at \
+    FROM monmon_check_definition";
 
 const RECEIPTS: &str = "SELECT boot_id, pipeline, source, at, began_at, slots_from, slots_until, first_seq, last_seq, \
         ids_xor, failed, last \
@@ -170,6 +171,7 @@ fn facts(connection: &Connection, bounds: (Timestamp, Timestamp)) -> rusqlite::R
             interval_us: long(row, 5)?,
             schedule: row.get(6)?,
             labels: serde_json::from_str(text(row, 7)?.unwrap_or_default()).unwrap_or_default(),
+            first_seen_us: micros(row, 8)?,
         })
     };
     let day = |row: &Row<'_>| {

@@ -155,10 +155,14 @@ impl Judge {
         let holes = self.ledger.lanes[number].1.holes(start_us, end_us);
         let mut counts = std::mem::take(&mut self.ledger.lanes[number].1.counts);
         if scope.for_report {
+            // Where a prober was dark since before the window, nothing in it tells who was there before.
+            let is_dark = life.slots_from_us < life.began_us
+                && self.ledger.definitions[definition as usize].first_seen_us < life.began_us;
+            let dark_us = if is_dark { life.slots_from_us.max(scope.since_us) } else { start_us };
             let silent = self.silent.entry((watched.1, definition)).or_default();
             let lane = &self.ledger.lanes[number].1;
-            let holes = holes.iter().filter(|slot| !self.ledger.is_dropped(**slot, **slot));
-            for key in holes.filter_map(|slot| lane.key(*slot)) {
+            let before = lane.holes(dark_us, start_us.min(end_us));
+            for key in before.iter().chain(&holes).filter_map(|slot| lane.key(*slot)) {
                 silent.add(key);
             }
         }

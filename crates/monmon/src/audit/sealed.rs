@@ -61,7 +61,7 @@ pub(super) fn sealed(ledger: &Ledger) -> (BTreeMap<EraKey, Sealed>, Vec<(u32, i6
             continue;
         };
         let owing = begun.still_owing(ledger, &ledger.definitions[last as usize], last_us);
-        for span in spans(ledger, check, &sums, !owing.is_empty()) {
+        for span in spans(ledger, &begun, (check, !owing.is_empty()), &sums) {
             found.entry(key(span.0)).or_default().slots_due += due(ledger, span);
         }
         if owing.iter().any(|prober| !with_rows.contains(&(*prober, check))) {
@@ -96,7 +96,12 @@ fn known(mut sums: Vec<AuditSum>) -> u64 {
 
 /// From when to when a check was due in which era: from its first slot on, or the window's beginning if it was there before,
 /// each era until the next one, and the last until the window ends, or its probers began anew and it was seen no more.
-fn spans(ledger: &Ledger, check: Uuid, sums: &[(u32, AuditSum)], is_owed: bool) -> Vec<(u32, i64, i64)> {
+fn spans(
+    ledger: &Ledger,
+    begun: &Begun<'_>,
+    (check, is_owed): (Uuid, bool),
+    sums: &[(u32, AuditSum)],
+) -> Vec<(u32, i64, i64)> {
     let era = |definition: u32| era_of(&ledger.definitions[definition as usize]);
     let mut spans: Vec<(u32, i64, i64)> = Vec::new();
     for (definition, sum) in sums {
@@ -110,8 +115,11 @@ fn spans(ledger: &Ledger, check: Uuid, sums: &[(u32, AuditSum)], is_owed: bool) 
         }
     }
     let seen = ledger.summed.get(&check).copied().unwrap_or((i64::MAX, i64::MIN));
-    if let Some((_, from_us, _)) = spans.first_mut().filter(|_| seen.0 < ledger.scope.since_us) {
-        *from_us = i64::MIN;
+    if let Some((definition, from_us, _)) = spans.first_mut() {
+        *from_us = match seen.0 < ledger.scope.since_us {
+            true => i64::MIN,
+            false => begun.due_from_us(ledger, &ledger.definitions[*definition as usize], *from_us),
+        };
     }
     let last_us = sums.iter().map(|(_, sum)| sum.last_us).max().unwrap_or(i64::MIN);
     if let Some((.., until_us)) = spans.last_mut() {
@@ -126,22 +134,33 @@ fn spans(ledger: &Ledger, check: Uuid, sums: &[(u32, AuditSum)], is_owed: bool) 
     spans
 }
 
-/// When the boots of each prober and source began, as far as they began within the window.
-struct Begun<'a>(BTreeMap<(Uuid, &'a Origin), Vec<i64>>);
+/// When the boots of each prober and source began, as far as they began within the window, and from when on they account for
+/// slots of checks that were there before.
+struct Begun<'a>(BTreeMap<(Uuid, &'a Origin), Vec<(i64, i64)>>);
 
 impl<'a> Begun<'a> {
     fn of(ledger: &'a Ledger) -> Begun<'a> {
         let within = ledger.scope.since_us..ledger.scope.until_us;
-        let mut begun: BTreeMap<(Uuid, &Origin), Vec<i64>> = BTreeMap::new();
+        let mut begun: BTreeMap<(Uuid, &Origin), Vec<(i64, i64)>> = BTreeMap::new();
         for (boot, life) in ledger.boots.iter().zip(lives(ledger)) {
             if let Some(origin) = boot.origin.as_ref()
                 && !life.is_once
                 && within.contains(&life.began_us)
             {
-                begun.entry((boot.prober, origin)).or_default().push(life.began_us);
+                begun.entry((boot.prober, origin)).or_default().push((life.began_us, life.slots_from_us));
             }
         }
         Begun(begun)
+    }
+
+    /// From when on a check is due that was first seen at an instant, by the boots that began before that: they may have been
+    /// dark since before the window.
+    fn due_from_us(&self, ledger: &Ledger, of: &AuditDefinition, first_us: i64) -> i64 {
+        let origin = Origin { pipeline: of.pipeline.clone(), source: of.source.clone() };
+        let probers = ledger.times.get(&of.check_id).into_iter().flat_map(|times| times.probers.keys());
+        let begun = probers.filter_map(|prober| self.0.get(&(*prober, &origin))).flatten();
+        let was_there = begun.filter(|(began_us, _)| *began_us <= first_us && of.first_seen_us < *began_us);
+        was_there.map(|(_, slots_from_us)| *slots_from_us).fold(first_us, i64::min)
     }
 
     /// Those of a check's probers that did not begin anew after they were last seen to measure it: what is not known of one is
@@ -151,7 +170,7 @@ impl<'a> Begun<'a> {
         let is_owing = |(prober, until_us): &(&Uuid, &i64)| {
             let seen_us = last_us.min(until_us.saturating_sub(1));
             let begun = self.0.get(&(**prober, &origin));
-            begun.is_none_or(|begun| begun.iter().all(|began_us| *began_us <= seen_us))
+            begun.is_none_or(|begun| begun.iter().all(|(began_us, _)| *began_us <= seen_us))
         };
         let probers = ledger.times.get(&of.check_id).into_iter().flat_map(|times| &times.probers);
         probers.filter(is_owing).map(|(prober, _)| *prober).collect()

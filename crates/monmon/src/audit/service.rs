@@ -1,6 +1,6 @@
 //! How each check fared over the window: what of its time is known, and what of that it was up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use monmon_http::Slots;
@@ -261,12 +261,15 @@ fn without_dropped(judge: &Judge, lane: &Lane, bits: &mut Bits) {
     }
 }
 
+fn slots_of(of: &AuditDefinition) -> Option<Lane> {
+    Slots::of(of.check_id, of.interval_us, of.schedule.as_deref()).ok().map(Lane::new)
+}
+
 /// All slots of a definition from an instant on are due, but for those that sums tell of.
 fn owe(judge: &Judge, slots: &mut BTreeMap<EraKey, EraSlots>, definition: u32, from_us: i64) {
     let scope = &judge.ledger.scope;
     let of = &judge.ledger.definitions[definition as usize];
-    let Ok(all) = Slots::of(of.check_id, of.interval_us, of.schedule.as_deref()) else { return };
-    let lane = Lane::new(all);
+    let Some(lane) = slots_of(of) else { return };
     let era = slots.entry(era_of(of)).or_default();
     era.window = lane.keys(scope.since_us, scope.until_us);
     let holes = lane.holes(from_us.max(scope.since_us), scope.until_us).into_iter();
@@ -277,11 +280,17 @@ fn owe(judge: &Judge, slots: &mut BTreeMap<EraKey, EraSlots>, definition: u32, f
 
 /// Which of each era's slots were due, and which of these are known.
 fn count_slots(judge: &Judge, mut slots: BTreeMap<EraKey, EraSlots>, eras: &mut BTreeMap<EraKey, Era>) {
-    for ((_, definition), silent) in &judge.silent {
-        let key = era_of(&judge.ledger.definitions[*definition as usize]);
-        if let Some(slots) = slots.get_mut(&key) {
-            slots.due.add_all(silent);
+    let summed: BTreeSet<Uuid> = judge.ledger.sums.iter().map(|sum| sum.check_id).collect();
+    for ((check_id, definition), silent) in &judge.silent {
+        let of = &judge.ledger.definitions[*definition as usize];
+        let Some(slots) = slots.get_mut(&era_of(of)) else { continue };
+        let mut owed = Bits::default();
+        owed.add_all(silent);
+        // Where days are told by sums and a check has none, it was not measured.
+        if let Some(lane) = slots_of(of).filter(|_| summed.is_empty() || summed.contains(check_id)) {
+            without_dropped(judge, &lane, &mut owed);
         }
+        slots.due.add_all(&owed);
     }
     for (key, EraSlots { due, known, window }) in slots {
         let era = eras.entry(key).or_default();

@@ -22,6 +22,7 @@ mod lag;
 mod sealed;
 
 const SECOND: i64 = 1_000_000;
+const DAY_US: i64 = 86_400 * SECOND;
 /// A round minute.
 const T0: i64 = 1_795_000_020 * SECOND;
 
@@ -47,6 +48,8 @@ struct Store {
     sums: Vec<AuditSum>,
     times: Vec<AuditTimes>,
     rows: Vec<Row>,
+    /// Check and slot of all rows that there ever were.
+    seen: Vec<(usize, i64)>,
     letters: Vec<Vec<u8>>,
     offsets: Vec<(i32, i64, i64)>,
     /// Batches of one more partition: who read them, first and last offset, and when they were stored.
@@ -79,6 +82,7 @@ impl Store {
             interval_us: interval_s * 1_000_000,
             schedule: schedule.map(str::to_owned),
             labels: monmon_model::Labels::default(),
+            first_seen_us: i64::MAX,
         });
         number
     }
@@ -103,6 +107,7 @@ impl Store {
         let id = measurement_id(prober, check_id, slot, attempt);
         let (outcome, error_kind, message) = (Outcome::Up, None, None);
         let total_us = None;
+        self.seen.push((check, slot_us));
         self.rows.push(Row {
             id,
             check,
@@ -213,7 +218,12 @@ impl Store {
         scope.for_report = for_report;
         let mut ledger = Ledger::new(scope.clone());
         let is_read = |at_us: &i64| (scope.read_since_us..scope.read_until_us).contains(at_us);
-        ledger.facts(self.facts.clone());
+        let mut facts = self.facts.clone();
+        for row in &self.seen {
+            let seen_us = &mut facts.definitions[row.0].first_seen_us;
+            *seen_us = row.1.min(*seen_us);
+        }
+        ledger.facts(facts);
         for receipt in self.receipts.iter().filter(|receipt| is_read(&receipt.at_us)) {
             ledger.receipt(receipt);
         }
@@ -261,7 +271,10 @@ impl Store {
             let committed = Some(*committed);
             hold(&mut ledger, LogState { topic, partition, low, high: *high, committed });
         }
-        self.sums.iter().for_each(|sum| ledger.sum(sum));
+        // One day more at each end of the window, as stores do.
+        let days = scope.since_us.saturating_sub(DAY_US)..scope.until_us.saturating_add(DAY_US);
+        let sums = self.sums.iter().filter(|sum| days.contains(&sum.start_us));
+        sums.for_each(|sum| ledger.sum(sum));
         self.times.iter().for_each(|times| ledger.times(times));
         ledger
     }

@@ -177,13 +177,42 @@ fn who_was_taken_out_owes_no_more_after_measurements_have_gone() {
 }
 
 fn same_after_retention(store: &Store, home: &str) {
-    let until_s = MIDNIGHT + 3 * DAY;
-    let before = report(store, MIDNIGHT, until_s);
-    assert!(before[1].starts_with("home") && before[1].contains(home), "{before:?}");
-    for days in 1..=3 {
+    same_between(store, (0, 3), &["docs", home]);
+}
+
+/// What the checks of a window of days came to, whichever of its days have gone.
+fn same_between(store: &Store, (since, until): (i64, i64), told: &[&str]) {
+    let (since_s, until_s) = (MIDNIGHT + since * DAY, MIDNIGHT + until * DAY);
+    let before = report(store, since_s, until_s);
+    assert!(before.len() == told.len(), "{before:?}");
+    for (check, told) in before.iter().zip(told) {
+        assert!(check.contains(told), "{told} of {before:?}");
+    }
+    for days in 1..=until {
         let mut less = store.clone();
         drop_days(&mut less, days);
         less.rows.retain(|row| row.slot_us >= T0 + (MIDNIGHT + days * DAY) * SECOND);
-        assert_eq!(report(&less, MIDNIGHT, until_s), before, "{days} days");
+        assert_eq!(report(&less, since_s, until_s), before, "{days} days");
     }
+}
+
+/// Stopped two days before the window, and started again in its middle with one more check.
+#[test]
+fn darkness_that_began_before_the_window_is_owed() {
+    let mut store = Store::default();
+    let (home, docs) = (store.check("home", 600, None), store.check("docs", 600, None));
+    let new = store.check("new", 600, None);
+    store.life(2, &[docs], MIDNIGHT - 7_200, MIDNIGHT + 4 * DAY, End::Running);
+    store.life(1, &[home], MIDNIGHT - 7_200, MIDNIGHT, End::Killed);
+    let boot = store.boot(1);
+    store.live(boot, &[home], (MIDNIGHT, MIDNIGHT + 3 * DAY, MIDNIGHT + 4 * DAY), End::Running);
+    for slot_us in store.slots(new, MIDNIGHT + 3 * DAY, MIDNIGHT + 4 * DAY) {
+        store.row(boot, new, slot_us, 0, 1);
+    }
+    let told = [
+        "docs [Era { interval_us: 600000000, slots_due: 288, slots_known: 288,",
+        "home [Era { interval_us: 600000000, slots_due: 288, slots_known: 144,",
+        "new [Era { interval_us: 600000000, slots_due: 144, slots_known: 144,",
+    ];
+    same_between(&store, (2, 4), &told);
 }
