@@ -20,7 +20,7 @@ use uuid::Uuid;
 use crate::file::StateFile;
 use crate::glob;
 use crate::policy::{Dependency, Flapping, Policy, Selection, micros};
-use crate::recall::Recall;
+use crate::recall::{Recall, StoreRecall};
 use crate::transform::Detector;
 use crate::watch::CHANGES_MAX;
 use crate::window::Mark;
@@ -380,10 +380,10 @@ impl StageSpec for DetectSpec {
 
     fn open(&self, context: StageContext) -> OpenFuture<'_> {
         Box::pin(async move {
-            let recall = match &self.store {
+            let recall: Option<Box<dyn Recall>> = match &self.store {
                 Some(store) => {
                     let target = Target::of_url(store, &context.world)?;
-                    Some(Recall::new(target, context.clone()))
+                    Some(Box::new(StoreRecall::new(target, context.clone())))
                 }
                 None => None,
             };

@@ -12,22 +12,23 @@ use crate::watch::DetectorName;
 /// What the state of health has for a store that can't be asked.
 const UNUSABLE: &str = "store_unusable";
 
-pub(crate) struct Recall {
+/// Where the incidents are that others have decided.
+pub(crate) trait Recall: Send {
+    /// The newest incident of each of these checks. A store that can't be asked is waited for: to go on without would be to
+    /// open incidents that are open already. `None` where the run ends before it answers.
+    fn newest(&mut self, detector: &DetectorName, checks: &[Uuid]) -> Option<Vec<StoredIncident>>;
+}
+
+pub(crate) struct StoreRecall {
     reader: IncidentReader,
     backoff: Backoff,
     context: StageContext,
 }
 
-impl Recall {
-    pub(crate) fn new(target: Target, context: StageContext) -> Recall {
+impl StoreRecall {
+    pub(crate) fn new(target: Target, context: StageContext) -> StoreRecall {
         let backoff = Backoff::new(context.prober.id.as_u64_pair().1);
-        Recall { reader: IncidentReader::new(target), backoff, context }
-    }
-
-    /// The newest incident of each of these checks. A store that can't be asked is waited for: to go on without would be to
-    /// open incidents that are open already. `None` where the run ends before it answers.
-    pub(crate) fn newest(&mut self, detector: &DetectorName, checks: &[Uuid]) -> Option<Vec<StoredIncident>> {
-        tokio::runtime::Handle::current().block_on(self.newest_of(detector, checks))
+        StoreRecall { reader: IncidentReader::new(target), backoff, context }
     }
 
     async fn newest_of(&mut self, detector: &DetectorName, checks: &[Uuid]) -> Option<Vec<StoredIncident>> {
@@ -58,5 +59,11 @@ impl Recall {
                 }
             }
         }
+    }
+}
+
+impl Recall for StoreRecall {
+    fn newest(&mut self, detector: &DetectorName, checks: &[Uuid]) -> Option<Vec<StoredIncident>> {
+        tokio::runtime::Handle::current().block_on(self.newest_of(detector, checks))
     }
 }

@@ -29,7 +29,7 @@ pub(crate) struct Detector {
     needed: Vec<BTreeSet<Uuid>>,
     ledger: Arc<Ledger>,
     file: Option<Arc<Mutex<StateFile>>>,
-    recall: Option<Recall>,
+    recall: Option<Box<dyn Recall>>,
     /// Checks that have changed since the file was written.
     dirty: BTreeSet<Uuid>,
     /// Whether something is to be told that the file must hold first, whatever happens to the machine.
@@ -60,7 +60,7 @@ impl Detector {
         policy: Arc<Policy>,
         context: StageContext,
         file: Option<Arc<Mutex<StateFile>>>,
-        recall: Option<Recall>,
+        recall: Option<Box<dyn Recall>>,
     ) -> Detector {
         let name =
             DetectorName { pipeline: context.pipeline.to_string(), detector: context.stage.to_string() };
@@ -126,6 +126,7 @@ impl Detector {
             self.watches.retain(|id, watched| !is_new(&watched.watch) || checks.binary_search(id).is_err());
             return false;
         };
+        let now = self.context.clock.now().as_microsecond();
         for stored in found {
             let check = batch.iter().find_map(|envelope| match &envelope.item {
                 Item::Measurement(measured) => {
@@ -135,7 +136,7 @@ impl Detector {
                 _ => None,
             });
             if let (Some(check), Some(watched)) = (check, self.watches.get_mut(&stored.check_id)) {
-                watched.watch.adopt(stored.of(check));
+                watched.watch.adopt(stored.of(check), now);
             }
         }
         true

@@ -36,6 +36,9 @@ pub(crate) struct Watch {
     pub(crate) newest: i64,
     /// Bad slots up to here belong to an incident that is over.
     over: i64,
+    /// Slots up to here decide nothing: another process has decided by them, or by newer ones.
+    #[serde(default)]
+    decided: i64,
     /// When it went down and came up, as far back as flapping looks.
     changes: VecDeque<i64>,
     /// The first good slot after the last bad one of the incident that is open.
@@ -138,15 +141,19 @@ impl Watch {
             }
             self.probers.remove(&id);
         }
-        let new = || Heard { name: prober.name.clone(), window: Window::default() };
+        let open = self.incident.as_ref().filter(|incident| incident.closed_at.is_none());
+        // What it said to another process holds until it says otherwise.
+        let found_down = open.is_some_and(|incident| incident.probers.contains(&prober.name));
+        let verdict = if found_down { Verdict::Down } else { Verdict::default() };
+        let new = || Heard { name: prober.name.clone(), window: Window::with(verdict) };
         Some(self.probers.entry(prober.id).or_insert_with(new))
     }
 
     /// Whether the check is down now, by all that is known.
     fn decide(&mut self, measurement: &Measurement, prober: Uuid, policy: &Policy, now: i64) {
-        let over = self.over;
+        let (over, decided) = (self.over, self.decided);
         if let Some(Heard { window, .. }) = self.probers.get_mut(&prober) {
-            let floor = floor(window, policy, measurement);
+            let floor = floor(window, policy, measurement).max(decided.saturating_add(1));
             window.judge(policy, floor, over);
         }
         let saying = |verdict| self.saying(verdict, measurement, policy, now).count();
@@ -247,10 +254,11 @@ impl Watch {
         flapping: bool,
         now: i64,
     ) {
-        let over = self.over;
+        let (over, decided) = (self.over, self.decided);
         let saying: Vec<&Heard> = self.saying(Verdict::Down, measurement, policy, now).collect();
         let bad = saying.iter().flat_map(|Heard { window, .. }| {
-            window.bad(policy, floor(window, policy, measurement), over).map(|slot| slot.at)
+            let floor = floor(window, policy, measurement).max(decided.saturating_add(1));
+            window.bad(policy, floor, over).map(|slot| slot.at)
         });
         let slot = measurement.scheduled_at.as_microsecond();
         let (began, last_bad) = bad.fold((slot, slot), |(first, last), at| (first.min(at), last.max(at)));
@@ -334,7 +342,7 @@ impl Watch {
 
     /// Takes over what another process has decided meanwhile, if it is news. What was counted here before is of no use then:
     /// the other has counted what is missing.
-    pub(crate) fn adopt(&mut self, found: Incident) {
+    pub(crate) fn adopt(&mut self, found: Incident, now: i64) {
         let is_news = self.incident.as_ref().is_none_or(|known| match known.id == found.id {
             true => found.revision > known.revision,
             false => found.opened_at > known.opened_at,
@@ -349,6 +357,10 @@ impl Watch {
         self.down = found.closed_at.is_none();
         self.over = found.closed_at.map_or(self.over, |at| at.as_microsecond());
         self.newest = self.newest.max(self.over);
+        // What is read once more from before the incident does not end it. Of a prober whose clock is ahead the last bad slot
+        // would hold back all the others.
+        let last_bad = found.last_bad_at.as_microsecond();
+        self.decided = if self.down { last_bad.min(now.saturating_add(AHEAD_US)) } else { 0 };
         self.incident = Some(found);
     }
 }

@@ -67,6 +67,11 @@ pub(crate) enum Placed {
 }
 
 impl Window {
+    /// Without a slot, and with what was known of it elsewhere.
+    pub(crate) fn with(verdict: Verdict) -> Window {
+        Window { verdict, ..Window::default() }
+    }
+
     pub(crate) fn place(&mut self, slot: Slot, policy: &Policy) -> Placed {
         match self.slots.binary_search_by_key(&slot.at, |known| known.at) {
             Ok(place) if self.slots[place].attempt >= slot.attempt => return Placed::Known,

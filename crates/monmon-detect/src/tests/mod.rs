@@ -1,6 +1,7 @@
 //! The detector as a whole: slots in, incidents out.
 
 mod clocks;
+mod heirs;
 mod kills;
 mod tables;
 mod written;
