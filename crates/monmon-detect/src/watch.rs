@@ -183,12 +183,24 @@ impl Watch {
         policy: &Policy,
         now: i64,
     ) -> impl Iterator<Item = &'a Heard> {
+        let since = self.heard_since(measurement, policy, now);
+        let fresh = move |heard: &&Heard| heard.window.newest_known().is_some_and(|slot| slot.at >= since);
+        self.probers.values().filter(move |heard| heard.window.verdict == verdict).filter(fresh)
+    }
+
+    /// Who has told nothing from here on has no say.
+    fn heard_since(&self, measurement: &Measurement, policy: &Policy, now: i64) -> i64 {
         // Two slots are as good as silence where slots are rare.
         let silent = policy.silent_us.max(interval_us(&measurement.check).saturating_mul(2));
         // One whose clock is ahead makes nobody else silent.
-        let since = self.newest.min(now).saturating_sub(silent);
-        let fresh = move |heard: &&Heard| heard.window.newest_known().is_some_and(|slot| slot.at >= since);
-        self.probers.values().filter(move |heard| heard.window.verdict == verdict).filter(fresh)
+        self.newest.min(now).saturating_sub(silent)
+    }
+
+    /// The newest slot, but for those of clocks that are ahead where there are others.
+    fn latest(&self, measurement: &Measurement, policy: &Policy, now: i64) -> i64 {
+        let (since, ahead) = (self.heard_since(measurement, policy, now), now.saturating_add(AHEAD_US));
+        let slots = self.probers.values().filter_map(|heard| heard.window.newest());
+        slots.filter(|at| (since..=ahead).contains(at)).max().unwrap_or(self.newest)
     }
 
     /// Opens, changes or closes the incident.
@@ -201,6 +213,7 @@ impl Watch {
         ground: Ground,
         now: i64,
     ) {
+        let latest = self.latest(measurement, policy, now);
         let is_flapping = policy.flapping.is_some_and(|flapping| self.changes.len() >= flapping.changes);
         let Some(open) = self.incident.as_mut().filter(|incident| incident.closed_at.is_none()) else {
             if self.down {
@@ -234,10 +247,14 @@ impl Watch {
         }
         if !self.down && !is_flapping {
             // The slot may have been put between others; the incident does not end before it began.
-            let closed_at = instant(self.newest).max(open.opened_at);
+            let closed_at = instant(latest).max(open.opened_at);
             open.closed_at = Some(closed_at);
             open.recovered_at = Some(self.recovered.map_or(closed_at, instant));
-            self.over = self.newest;
+            // What each has seen belongs to it, and what is late; what those see next whose clock is right does not.
+            if latest <= now.saturating_add(AHEAD_US) {
+                self.over = latest.min(now);
+            }
+            self.probers.values_mut().for_each(|heard| heard.window.close());
             changed = true;
         }
         if changed {
@@ -275,7 +292,7 @@ impl Watch {
             detector,
             revision: 0,
             began_at,
-            opened_at: instant(self.newest),
+            opened_at: instant(self.latest(measurement, policy, now)).max(began_at),
             last_bad_at: instant(last_bad),
             recovered_at: None,
             closed_at: None,
@@ -355,7 +372,7 @@ impl Watch {
         self.untold.clear();
         self.recovered = None;
         self.down = found.closed_at.is_none();
-        self.over = found.closed_at.map_or(self.over, |at| at.as_microsecond());
+        self.over = found.closed_at.map_or(self.over, |at| at.as_microsecond().min(now));
         self.newest = self.newest.max(self.over);
         // What is read once more from before the incident does not end it. Of a prober whose clock is ahead the last bad slot
         // would hold back all the others.

@@ -95,6 +95,11 @@ impl Window {
         }
     }
 
+    /// All that it has seen belongs to a trouble that is over.
+    pub(crate) fn close(&mut self) {
+        self.over = self.over.max(self.newest().unwrap_or(self.over));
+    }
+
     /// Finds the verdict anew. `floor` is where the slots begin that are not too old to count, `over` the end of the check's
     /// last incident.
     pub(crate) fn judge(&mut self, policy: &Policy, floor: i64, over: i64) {

@@ -61,3 +61,31 @@ fn no_incident_loses_its_last_word() {
     let closed = told.iter().filter(|incident| incident.closed_at.is_some()).count();
     assert_eq!(closed, 7, "{:?}", states(&told));
 }
+
+#[test]
+fn what_others_see_after_a_closing_counts_beside_a_prober_whose_clock_is_ahead() {
+    let now = now();
+    for ahead in [20, HOUR] {
+        // `ahead` finds nothing wrong; or both find it down, and either is the last one.
+        for (letters, is_first) in [("uuuuuu", true), ("uudduu", true), ("uudduu", false)] {
+            let (one, other) = (row("ahead", now - 5 + ahead, letters), row("right", now - 5, "uudduu"));
+            let pairs = one.into_iter().zip(other);
+            let order = |(one, other)| if is_first { [one, other] } else { [other, one] };
+            let mut measurements: Vec<Measurement> = pairs.flat_map(order).collect();
+            measurements.extend(row("right", now + 1, "ddduu"));
+            let told = run(&Policy::default(), measurements);
+            let of = format!("{letters} {is_first} {ahead}: {told:?}");
+            assert_eq!(states(&told), ["open", "closed", "open", "closed"], "{of}");
+            let [began, closed] =
+                [Some(told[1].began_at), told[1].closed_at].map(|at| slot_of(at.expect("it is closed")));
+            assert!(ahead < HOUR || began > now || closed <= now, "{of}");
+        }
+    }
+}
+
+#[test]
+fn a_detector_whose_clock_is_behind_tells_when_an_incident_ended() {
+    let told = run(&Policy::default(), row("right", now() + HOUR, "uudddduu"));
+    let closed = told[1].closed_at.expect("it is closed");
+    assert_eq!(slot_of(closed) - slot_of(told[1].opened_at), 4);
+}
