@@ -15,14 +15,15 @@
 
 use std::sync::LazyLock;
 
-use futures_util::future::{join, join_all, join4};
+use futures_util::future::{join_all, join3, join4};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error};
 
 use crate::connect::{Connection, transact};
 use crate::error::StoreError;
 use crate::incidents::NEWER;
-use crate::reference::Needed;
+use crate::reference::{Needed, RELIED_ON, ReliedOn};
 use crate::rows::{
     BatchRows, DeadLetterRows, IncidentRows, MatchRows, MeasurementRows, Parameters, ReceiptRows,
 };
@@ -92,14 +93,15 @@ fn batches() -> String {
     )
 }
 
-/// Stores all rows or none, and tells how many of them were new.
+/// Stores all rows or none, and tells how many of them were new. Nothing is stored, and nothing told, where a row is gone
+/// that was remembered.
 pub(crate) async fn write(
     connection: &Connection,
     begin: &str,
     rows: &Rows<'_>,
     needed: &Needed<'_>,
     place: &str,
-) -> Result<New, StoreError> {
+) -> Result<Option<New>, StoreError> {
     let client = &connection.client;
     let dead_letters = async {
         match rows.dead_letters.is_empty() {
@@ -119,18 +121,31 @@ pub(crate) async fn write(
             false => client.execute_typed(&INCIDENTS, &rows.incidents.parameters()).await,
         }
     };
+    let relied_on = needed.relied_on();
     let work = async {
         let stored = join4(measurements(client, rows), dead_letters, receipts, incidents);
-        let ((measurements, dead_letters, receipts, incidents), upserted) =
-            join(stored, upserted(client, needed)).await;
+        let ((measurements, dead_letters, receipts, incidents), upserted, known) =
+            join3(stored, upserted(client, needed), known(client, &relied_on)).await;
         // In the order of sending: what was sent after a refused statement is refused for the transaction's sake only.
         let new = New { measurements: measurements?, dead_letters: dead_letters? };
         receipts?;
         incidents?;
         upserted?;
-        Ok(new)
+        Ok(known?.then_some(new))
     };
     transact(connection, begin, work, place).await
+}
+
+/// Whether all that is relied on is there. Where it is not the transaction has failed.
+async fn known(client: &Client, relied_on: &ReliedOn) -> Result<bool, Error> {
+    if relied_on.is_empty() {
+        return Ok(true);
+    }
+    match client.execute_typed(&RELIED_ON, &relied_on.parameters()).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.code() == Some(&SqlState::INVALID_TEXT_REPRESENTATION) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Stores what measurements refer to. All statements are sent at the first poll.

@@ -256,6 +256,23 @@ impl Writer {
 
     /// Stores what is new of the batch, and tells which measurements have their ids in the store with other content.
     async fn try_write(&mut self, batch: &[Envelope]) -> Result<Stored, StoreError> {
+        if let Some(stored) = self.try_relying(batch).await? {
+            return Ok(stored);
+        }
+        warn!(stage = %self.shared.context.stage, "rows that the store had are gone, as after a failover; writing them again");
+        if let Some(session) = &mut self.session {
+            session.remembered = Remembered::default();
+        }
+        self.days.forget();
+        // Who remembers nothing relies on nothing, so that this is stored whatever is gone.
+        self.try_relying(batch).await?.ok_or_else(|| StoreError::Unreachable {
+            place: self.shared.target.place().to_owned(),
+            message: "rows that are written now are gone".to_owned(),
+        })
+    }
+
+    /// Gives nothing, and has stored nothing, where a row is gone that was remembered.
+    async fn try_relying(&mut self, batch: &[Envelope]) -> Result<Option<Stored>, StoreError> {
         self.connect().await?;
         let Writer { shared, session, days, begin, .. } = self;
         let session = session.as_mut().expect("connect gives a session or an error");
@@ -309,15 +326,18 @@ impl Writer {
         let Session { connection, remembered } = session;
         let work = async {
             days.ensure(connection, begin, times, place).await?;
-            let New { measurements: new, dead_letters } =
-                write(connection, begin, &rows, &needed, place).await?;
+            let Some(New { measurements: new, dead_letters }) =
+                write(connection, begin, &rows, &needed, place).await?
+            else {
+                return Ok(None);
+            };
             remembered.commit(&needed);
             let differing = match measurements > new {
                 true => differing(connection, begin, &twin_rows(remembered, batch), place).await?,
                 false => BTreeMap::new(),
             };
             let known = (batch.len() as u64).saturating_sub(new + dead_letters + events);
-            Ok(Stored { known, differing })
+            Ok(Some(Stored { known, differing }))
         };
         tokio::time::timeout(bound, work).await.map_err(|_| StoreError::Unreachable {
             place: place.to_owned(),

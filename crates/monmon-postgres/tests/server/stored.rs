@@ -229,6 +229,57 @@ async fn a_poisoned_row_that_comes_with_a_receipt_goes_to_the_dead_letters_alone
     place.gone().await;
 }
 
+/// As behind a pooler whose server is replaced by one that lacks the last commits: the connection stays.
+#[tokio::test]
+async fn what_measurements_refer_to_is_stored_anew_when_it_is_gone() {
+    const TABLES: [&str; 7] = [
+        "monmon_prober",
+        "monmon_boot",
+        "monmon_check",
+        "monmon_check_definition",
+        "monmon_tls",
+        "monmon_context",
+        "monmon_verdict",
+    ];
+    let place = Store::migrated().await;
+    let mut running = Running::new(&format!("url \"{}\"\nconnections 1", place.url)).await;
+    let docs = check("docs", 1_000_000);
+    let mut rows = series(&docs, 90);
+    for row in &mut rows {
+        row.tls = Some(tls_facts());
+        row.matches = vec![a_match()];
+    }
+    let all = TABLES.as_slice();
+    let gone = std::iter::once(&all[..0]).chain(TABLES.chunks(1)).chain([all]);
+    for (number, (gone, part)) in gone.zip(rows.chunks(10)).enumerate() {
+        for table in gone {
+            place.client.batch_execute(&format!("DELETE FROM {table}")).await.expect("deleted");
+        }
+        running.send(part.to_vec()).await;
+        running.resolved((number + 1) * 10).await;
+        for table in all {
+            assert_eq!(place.count(table).await, 1, "{table}, without {gone:?}");
+        }
+    }
+    let read = "monmon_measurement_full m JOIN monmon_check_definition d ON d.id = m.definition_id
+                JOIN monmon_tls t ON t.id = m.tls_id JOIN monmon_boot b ON b.id = m.boot_id
+                JOIN monmon_prober p ON p.id = b.prober_id JOIN monmon_check c ON c.id = m.check_id
+                JOIN monmon_match_full x ON x.measurement_id = m.id
+                WHERE m.remote_addr IS NOT NULL AND x.name = 'title'";
+    assert_eq!(place.count(read).await, 90);
+    // A receipt has its prober only.
+    place.client.batch_execute("DELETE FROM monmon_boot").await.expect("deleted");
+    let ack = running.ack();
+    running.emit(vec![Envelope::event(receipt(), None, ack)]).await;
+    running.resolved(91).await;
+    assert_eq!((place.count("monmon_receipt").await, place.count("monmon_boot").await), (1, 1));
+    let counts = running.counters.counts();
+    assert_eq!((counts.delivered, counts.rejected, counts.duplicates, counts.retries), (91, 0, 0, 0));
+    let (result, _, _) = running.end().await;
+    result.expect("the sink ends well");
+    place.gone().await;
+}
+
 #[tokio::test]
 async fn rejected_messages_are_kept_with_their_origin() {
     let place = Store::migrated().await;
