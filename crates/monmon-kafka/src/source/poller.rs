@@ -409,15 +409,21 @@ impl Poller {
     }
 
     fn seek(&mut self, partition: i32) {
-        let Some(offset) = self.shared.book().ledger.resume(partition) else { return };
+        let Some(offset) = self.shared.book().ledger.position(partition) else { return };
         if let Some(targets) = &mut self.targets {
             targets.reopen(partition);
         }
         let sought = self.consumer.seek(&self.shared.topic, partition, Offset::Offset(offset), ASK_WAIT);
-        if let Err(error) = sought {
-            debug!(stage = %self.context.stage, partition, offset, %error, "not sought; trying again");
-            // What is read meanwhile must not be taken for what follows.
-            self.shared.book().failed.insert(partition);
+        let mut book = self.shared.book();
+        match sought {
+            Ok(()) => {
+                book.ledger.resume(partition);
+            }
+            Err(error) => {
+                debug!(stage = %self.context.stage, partition, offset, %error, "not sought; trying again");
+                // What is read meanwhile is not what follows, and is not taken.
+                book.failed.insert(partition);
+            }
         }
     }
 
