@@ -7,7 +7,7 @@ use std::process::Output;
 use jiff::Timestamp;
 use monmon_http::Slots;
 use monmon_model::measurement_id;
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::{Database, Place};
 use uuid::Uuid;
 
@@ -73,6 +73,17 @@ fn row_of_now() -> String {
     format!(
         "INSERT INTO monmon_measurement ({COLUMNS}) VALUES ('{id}', '00000000-0000-5000-8000-000000000000', \
          '00000000-0000-5000-8000-0000000000d0', '00000000-0000-7000-8000-0000000000b0', '{now:.6}', 9999, 20, NULL, \
+         20, 0, 1, 'up', NULL)"
+    )
+}
+
+fn last_row_of_another(at_us: i64) -> String {
+    let at = Timestamp::from_microsecond(at_us).expect("a time");
+    let id = format!("{:012x}", at.as_millisecond());
+    let id = format!("{}-{}-7000-8000-000000000008", &id[..8], &id[8..]);
+    format!(
+        "INSERT INTO monmon_measurement ({COLUMNS}) VALUES ('{id}', '00000000-0000-5000-8000-000000000001', \
+         '00000000-0000-5000-8000-0000000000d2', '00000000-0000-7000-8000-0000000000b0', '{at:.6}', 9998, 20, NULL, \
          20, 0, 1, 'up', NULL)"
     )
 }
@@ -293,6 +304,7 @@ fn a_report_is_the_same_before_and_after_measurements_have_gone() {
     let first_us = today_us - 3 * day_us;
     stores.both(&three_days(first_us));
     stores.both(&row_of_now());
+    stores.both(&last_row_of_another(first_us + 30_000_000));
     let at = |us: i64| Timestamp::from_microsecond(us).expect("a time").to_string();
     let report = |url: &str, since_us: i64, until_us: i64| {
         let (since, until) = (at(since_us), at(until_us));
@@ -314,6 +326,18 @@ fn a_report_is_the_same_before_and_after_measurements_have_gone() {
         let of = |url: &String| windows.map(|(since_us, until_us)| report(url, since_us, until_us));
         stores.urls.iter().map(of).collect()
     };
+    // The other check was there before the last two of these days, and is not known to have been taken out.
+    let other = |url: &String| {
+        let (since, until) = (at(first_us + day_us), at(today_us));
+        let arguments = ["report", "--store", url, "--since", &since, "--until", &until, "--format", "json"];
+        let output = stores.place.output(&arguments);
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+        let check = &report["checks"][1];
+        (check["check"].clone(), check["not_measured"].clone(), check["coverage"].clone())
+    };
+    let not_measured =
+        [(json!("check 1"), json!(true), json!(0.0)), (json!("check 1"), json!(true), json!(0.0))];
+    assert_eq!(stores.urls.each_ref().map(other), not_measured);
     let before = reports();
     assert_eq!(before[0], before[1], "both stores tell the same");
     let (check, apart, is_summed) = &before[0][0];
@@ -333,4 +357,5 @@ fn a_report_is_the_same_before_and_after_measurements_have_gone() {
             assert_eq!((checked, *is_summed), (check, true));
         }
     }
+    assert_eq!(stores.urls.each_ref().map(other), not_measured);
 }

@@ -20,6 +20,8 @@ pub struct AuditFacts {
     pub probers: Vec<AuditProber>,
     pub boots: Vec<AuditBoot>,
     pub definitions: Vec<AuditDefinition>,
+    /// Checks that are not known to have ended, and those that have: when that was. For a report only.
+    pub checks: Vec<(Uuid, Option<i64>)>,
     /// Times of which retention has dropped measurements: from one instant up to, and without, another.
     pub dropped: Vec<(i64, i64)>,
     /// Incidents that were open at some time of the window.

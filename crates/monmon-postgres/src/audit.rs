@@ -29,13 +29,14 @@ const PROBERS: &str = "SELECT id, name FROM monmon_prober";
 
 const BOOTS: &str = "SELECT id, prober_id, first_seen_at FROM monmon_boot";
 
-const DEFINITIONS: &str =
-    "SELECT id, check_id, pipeline, source, name, interval_us, schedule, labels, first_seen_at \
+const DEFINITIONS: &str = "SELECT id, check_id, pipeline, source, name, interval_us, schedule, labels, first_seen_at \
     FROM monmon_check_definition";
 
 const RECEIPTS: &str = "SELECT boot_id, pipeline, source, at, began_at, slots_from, slots_until, first_seq, last_seq, \
         ids_xor, failed, last \
     FROM monmon_receipt WHERE id >= monmon_uuid_floor($1) AND id < monmon_uuid_floor($2)";
+
+const CHECKS: &str = "SELECT check_id, ended_at FROM monmon_check_span";
 
 /// Where the oldest day that is kept begins.
 const KEPT_FROM: &str = "SELECT min(monmon_uuid_time(bound)) \
@@ -115,7 +116,10 @@ async fn read(
         )
         .await?;
     client.batch_execute(ONE_PROCESS).await?;
-    let facts = facts(client, bounds).await?;
+    let mut facts = facts(client, bounds).await?;
+    if window.sums.is_some() {
+        facts.checks = checks(client).await?;
+    }
     let has_rollups = facts.has_rollups;
     reader.facts(facts);
     let mut receipts = pin!(stream(client, RECEIPTS, bounds).await?);
@@ -230,6 +234,15 @@ async fn facts(client: &Client, bounds: (Timestamp, Timestamp)) -> Result<AuditF
         }
     }
     Ok(facts)
+}
+
+async fn checks(client: &Client) -> Result<Vec<(uuid::Uuid, Option<i64>)>, Error> {
+    let mut checks = Vec::new();
+    for row in client.query_typed(CHECKS, &[]).await? {
+        let ended: Option<Timestamp> = row.try_get(1)?;
+        checks.push((row.try_get(0)?, ended.map(Timestamp::as_microsecond)));
+    }
+    Ok(checks)
 }
 
 fn receipt(row: &Row) -> Result<AuditReceipt<'_>, Error> {

@@ -23,8 +23,7 @@ const PROBERS: &str = "SELECT id, name FROM monmon_prober";
 
 const BOOTS: &str = "SELECT id, prober_id, first_seen_at FROM monmon_boot";
 
-const DEFINITIONS: &str =
-    "SELECT id, check_id, pipeline, source, name, interval_us, schedule, labels, first_seen_at \
+const DEFINITIONS: &str = "SELECT id, check_id, pipeline, source, name, interval_us, schedule, labels, first_seen_at \
     FROM monmon_check_definition";
 
 const RECEIPTS: &str = "SELECT boot_id, pipeline, source, at, began_at, slots_from, slots_until, first_seq, last_seq, \
@@ -50,6 +49,8 @@ const OFFSETS: &str = "SELECT topic, partition_id, r.first, r.last, pipeline, so
     ) AS r ORDER BY topic, partition_id, r.first";
 
 const TOPICS: &str = "SELECT DISTINCT topic FROM monmon_batch";
+
+const CHECKS: &str = "SELECT check_id, ended_at FROM monmon_check_span";
 
 /// Days of which retention has deleted measurements.
 const DROPPED: &str = "SELECT unixepoch(day) FROM monmon_rollup_checked WHERE sealed_at IS NOT NULL";
@@ -78,7 +79,11 @@ fn read(connection: &Connection, window: AuditWindow, reader: &mut dyn AuditRead
     let ids = [id_floor(since), id_floor(until)];
     // What is read in one transaction is of one moment.
     let snapshot = connection.unchecked_transaction()?;
-    reader.facts(facts(&snapshot, (since, until))?);
+    let mut facts = facts(&snapshot, (since, until))?;
+    if window.sums.is_some() {
+        facts.checks = checks(&snapshot)?;
+    }
+    reader.facts(facts);
     let mut query = snapshot.prepare(RECEIPTS)?;
     let mut receipts = query.query(params![ids[0], ids[1]])?;
     while let Some(row) = receipts.next()? {
@@ -186,11 +191,20 @@ fn facts(connection: &Connection, bounds: (Timestamp, Timestamp)) -> rusqlite::R
     Ok(AuditFacts {
         probers: all(connection, PROBERS, &[], prober)?,
         boots: all(connection, BOOTS, &[], boot)?,
+        checks: Vec::new(),
         definitions: all(connection, DEFINITIONS, &[], definition)?,
         dropped,
         incidents: incidents(connection, bounds)?,
         has_rollups,
     })
+}
+
+fn checks(connection: &Connection) -> rusqlite::Result<Vec<(Uuid, Option<i64>)>> {
+    let check = |row: &Row<'_>| {
+        let ended_us = text(row, 1)?.is_some().then(|| micros(row, 1)).transpose()?;
+        Ok((id(row, 0)?, ended_us))
+    };
+    all(connection, CHECKS, &[], check)
 }
 
 fn incidents(

@@ -131,6 +131,8 @@ pub(super) struct Ledger {
     dropped: Vec<(i64, i64)>,
     pub(super) has_rollups: bool,
     pub(super) incidents: Vec<AuditIncident>,
+    /// With the instants from which on they are known to have been taken out; for a report only.
+    pub(super) checks: Vec<(Uuid, Option<i64>)>,
     pub(super) rows: u64,
     pub(super) letters: u64,
     pub(super) offsets: Offsets,
@@ -166,6 +168,7 @@ impl Ledger {
             dropped: Vec::new(),
             has_rollups: false,
             incidents: Vec::new(),
+            checks: Vec::new(),
             rows: 0,
             letters: 0,
             offsets: Offsets::default(),
@@ -201,7 +204,7 @@ impl Ledger {
         self.dropped.iter().map(|(_, until)| *until).max()
     }
 
-    fn is_wanted(&self, pipeline: &str) -> bool {
+    pub(super) fn is_wanted(&self, pipeline: &str) -> bool {
         self.scope.pipeline.as_deref().is_none_or(|wanted| wanted == pipeline)
     }
 
@@ -340,6 +343,7 @@ impl AuditReader for Ledger {
         self.dropped = joined(facts.dropped);
         self.has_rollups = facts.has_rollups;
         self.incidents = facts.incidents;
+        self.checks = facts.checks;
     }
 
     fn receipt(&mut self, receipt: &AuditReceipt<'_>) {

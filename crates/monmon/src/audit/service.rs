@@ -38,6 +38,8 @@ pub(crate) struct Service {
     pub(crate) labels: Labels,
     pub(crate) probers: Vec<String>,
     pub(crate) eras: Vec<Era>,
+    /// The window has a slot of it, whatever is known of that.
+    pub(crate) is_measured: bool,
     /// Slots that an audit misses, and those that died with their prober.
     pub(crate) missing: u64,
     pub(crate) died: u64,
@@ -55,6 +57,7 @@ impl Service {
             labels: of.labels.clone(),
             probers: Vec::new(),
             eras: Vec::new(),
+            is_measured: false,
             missing: 0,
             died: 0,
             latency_us: [None; 4],
@@ -183,6 +186,7 @@ pub(super) fn services(judge: Judge) -> Services {
             let down_count = apart_down.count_in(window.0, window.1);
             era.maintenance_down += down_count;
             era.maintenance_up += apart.count_in(window.0, window.1) - down_count;
+            service.is_measured |= stored.count_in(window.0, window.1) > 0;
             if !service.probers.contains(&prober) {
                 service.probers.push(prober.clone());
             }
@@ -196,11 +200,19 @@ pub(super) fn services(judge: Judge) -> Services {
         }
     }
     let (sums, owed) = sealed(&judge.ledger);
-    owed.into_iter().for_each(|(definition, from_us)| owe(&judge, &mut slots, definition, from_us));
+    for (definition, from_us) in owed {
+        owe(&judge, &mut slots, definition, (from_us, |at_us| !judge.ledger.is_dropped(at_us, at_us)));
+    }
+    let seen: BTreeSet<Uuid> = found.keys().chain(sums.keys().map(|(check, ..)| check)).copied().collect();
+    for definition in not_seen(&judge, &seen) {
+        let of = &judge.ledger.definitions[definition as usize];
+        found.insert(of.check_id, Service::of(of));
+        owe(&judge, &mut slots, definition, (scope.since_us, |_| true));
+    }
     count_slots(&judge, slots, &mut eras);
     for (key, sealed) in sums {
         let of = &judge.ledger.definitions[sealed.definition as usize];
-        found.entry(of.check_id).or_insert_with(|| Service::of(of));
+        found.entry(of.check_id).or_insert_with(|| Service::of(of)).is_measured = true;
         let era = eras.entry(key).or_default();
         era.up += sealed.up;
         era.down += sealed.down;
@@ -265,15 +277,42 @@ fn slots_of(of: &AuditDefinition) -> Option<Lane> {
     Slots::of(of.check_id, of.interval_us, of.schedule.as_deref()).ok().map(Lane::new)
 }
 
-/// All slots of a definition from an instant on are due, but for those that sums tell of.
-fn owe(judge: &Judge, slots: &mut BTreeMap<EraKey, EraSlots>, definition: u32, from_us: i64) {
+/// Checks of which nothing lies in the window, as they were before it, unless they are known to have been taken out by
+/// its end. Where days went without having been rolled up, that nothing is there says nothing.
+fn not_seen(judge: &Judge, seen: &BTreeSet<Uuid>) -> Vec<u32> {
+    let (ledger, scope) = (&judge.ledger, &judge.ledger.scope);
+    if ledger.sums.is_empty() && ledger.is_dropped(scope.since_us, scope.until_us) {
+        return Vec::new();
+    }
+    let is_due = |(check, ended_us): &&(Uuid, Option<i64>)| {
+        !seen.contains(check) && ended_us.is_none_or(|ended_us| ended_us >= scope.until_us)
+    };
+    let due: BTreeSet<Uuid> = ledger.checks.iter().filter(is_due).map(|(check, _)| *check).collect();
+    let mut newest: BTreeMap<Uuid, (i64, u32)> = BTreeMap::new();
+    for (number, of) in (0_u32..).zip(&ledger.definitions) {
+        let is_asked_for = due.contains(&of.check_id) && ledger.is_wanted(&of.pipeline);
+        if is_asked_for && of.first_seen_us < scope.since_us {
+            let newest = newest.entry(of.check_id).or_insert((of.first_seen_us, number));
+            *newest = (*newest).max((of.first_seen_us, number));
+        }
+    }
+    newest.into_values().map(|(_, number)| number).collect()
+}
+
+/// Slots of a definition from an instant on are due, as far as they are `wanted`.
+fn owe(
+    judge: &Judge,
+    slots: &mut BTreeMap<EraKey, EraSlots>,
+    definition: u32,
+    (from_us, wanted): (i64, impl Fn(i64) -> bool),
+) {
     let scope = &judge.ledger.scope;
     let of = &judge.ledger.definitions[definition as usize];
     let Some(lane) = slots_of(of) else { return };
     let era = slots.entry(era_of(of)).or_default();
     era.window = lane.keys(scope.since_us, scope.until_us);
     let holes = lane.holes(from_us.max(scope.since_us), scope.until_us).into_iter();
-    for key in holes.filter(|slot| !judge.ledger.is_dropped(*slot, *slot)).filter_map(|slot| lane.key(slot)) {
+    for key in holes.filter(|slot| wanted(*slot)).filter_map(|slot| lane.key(slot)) {
         era.due.add(key);
     }
 }

@@ -7,8 +7,8 @@ use jiff::Unit;
 use crate::audit::{Incident, Verdict};
 
 use super::{
-    Line, Sla, shown_at, shown_dropped, shown_maintenance, shown_milliseconds, shown_share, shown_span,
-    shown_time,
+    Line, NOT_MEASURED, Sla, shown_at, shown_dropped, shown_maintenance, shown_milliseconds, shown_share,
+    shown_span, shown_time,
 };
 
 const STYLE: &str = "
@@ -155,13 +155,14 @@ fn table(page: &mut String, lines: &[Line]) {
         push(
             page,
             format_args!(
-                "<tr><td>{}<small>{}/{} &middot; {}</small>{}</td><td><b class=\"{class}\">{word}</b></td>\
+                "<tr><td>{}<small>{}/{} &middot; {}</small>{}{}</td><td><b class=\"{class}\">{word}</b></td>\
              <td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{:.0} %{}</td>\
              <td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>\n",
                 escaped(&line.check),
                 escaped(&line.pipeline),
                 escaped(&line.source),
                 escaped(&line.probers.join(", ")),
+                if line.not_measured { format!("<small>{NOT_MEASURED}</small>") } else { String::new() },
                 line.maintenance.as_ref().map_or(String::new(), |apart| {
                     format!("<small>{}</small>", escaped(&shown_maintenance(apart)))
                 }),

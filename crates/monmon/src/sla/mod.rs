@@ -108,6 +108,9 @@ struct Line {
     probers: Vec<String>,
     /// Share of what is known in which the check was up, 0 to 1; none where nothing is known.
     uptime: Option<f64>,
+    /// Nothing of it lies in the window, though it was there before and is not known to have been taken out.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    not_measured: bool,
     /// Share of the time due that is known, 0 to 1.
     coverage: f64,
     slots_due: u64,
@@ -219,6 +222,7 @@ fn line(service: Service, sla: f64) -> Line {
         labels: service.labels,
         probers: service.probers,
         uptime,
+        not_measured: !service.is_measured,
         coverage: known.all_us / due_us.max(1.0),
         slots_due,
         slots_known,
@@ -244,6 +248,8 @@ fn maintenance(service: &Service, known: &Known) -> Option<Maintenance> {
     let uptime_without = (!is_all).then(|| 1.0 - (rest_down_us / rest_us).max(0.0));
     (up + down > 0).then_some(Maintenance { up, down, uptime_without })
 }
+
+const NOT_MEASURED: &str = "not measured in this window";
 
 /// For people.
 fn shown_maintenance(maintenance: &Maintenance) -> String {

@@ -17,6 +17,7 @@ fn service(check: &str, up: u64, down: u64, known: u64, due: u64) -> Service {
             down,
             ..Era::default()
         }],
+        is_measured: known > 0,
         missing: 0,
         died: 0,
         latency_us: [Some(1_500.0), Some(12_000.0), Some(20_000.0), None],
@@ -71,8 +72,14 @@ fn unknown_is_no_downtime_and_the_budget_is_of_all_the_time_due() {
      shop/sites/clean       yes   100.000 %  100.000 %          0 s          0 %          1  1.50 ms  20 ms    - 
      shop/sites/half seen   yes    99.901 %   50.000 %  22 min 00 s         49 %          1  1.50 ms  20 ms    - 
      shop/sites/missed      NO     99.775 %  100.000 %   1 h 40 min        224 %          1  1.50 ms  20 ms    - 
-     shop/sites/never seen  ?             -    0.000 %          0 s          0 %          1  1.50 ms  20 ms    -
+     shop/sites/never seen  ?             -    0.000 %          0 s          0 %          1  1.50 ms  20 ms    - 
+
+    never seen: not measured in this window
     "##);
+    assert!(html::html(&sla).contains("<small>not measured in this window</small>"));
+    let json = serde_json::to_value(&sla).unwrap();
+    let not_measured = |check: usize| json["checks"][check]["not_measured"].as_bool();
+    assert_eq!((not_measured(0), not_measured(3)), (None, Some(true)));
 }
 
 #[test]

@@ -4,7 +4,8 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use monmon_syntax::printable;
 
 use super::{
-    Line, Sla, shown_dropped, shown_maintenance, shown_milliseconds, shown_share, shown_span, shown_time,
+    Line, NOT_MEASURED, Sla, shown_dropped, shown_maintenance, shown_milliseconds, shown_share, shown_span,
+    shown_time,
 };
 
 pub(super) fn text(sla: &Sla) -> String {
@@ -25,9 +26,12 @@ pub(super) fn text(sla: &Sla) -> String {
         lines.push("no check was due".to_owned());
         return lines.join("\n") + "\n";
     }
-    let apart = sla.checks.iter().filter_map(|line| {
-        let told = shown_maintenance(line.maintenance.as_ref()?);
-        Some(format!("{}: {told}\n", printable(&line.check)))
+    let apart = sla.checks.iter().flat_map(|line| {
+        let told = [
+            line.not_measured.then(|| NOT_MEASURED.to_owned()),
+            line.maintenance.as_ref().map(shown_maintenance),
+        ];
+        told.into_iter().flatten().map(|told| format!("{}: {told}\n", printable(&line.check)))
     });
     let apart: String = apart.collect();
     let gap = if apart.is_empty() { "" } else { "\n" };

@@ -216,3 +216,28 @@ fn darkness_that_began_before_the_window_is_owed() {
     ];
     same_between(&store, (2, 4), &told);
 }
+
+#[test]
+fn who_was_dead_through_all_of_the_window_is_listed_unless_taken_out() {
+    let mut store = Store::default();
+    let (home, docs) = (store.check("home", 600, None), store.check("docs", 600, None));
+    store.life(2, &[docs], MIDNIGHT, MIDNIGHT + 4 * DAY, End::Running);
+    store.life(1, &[home], MIDNIGHT, MIDNIGHT + DAY, End::Killed);
+    let checks: Vec<Uuid> = store.facts.definitions.iter().map(|definition| definition.check_id).collect();
+    let ended = |days: i64| Some(T0 + (MIDNIGHT + days * DAY) * SECOND);
+    for ended_us in [None, ended(4)] {
+        store.facts.checks = vec![(checks[0], ended_us), (checks[1], None)];
+        same_between(&store, (2, 4), &["docs", "slots_due: 288, slots_known: 0,"]);
+    }
+    let found = services(judged(store.ledger(Some(MIDNIGHT + 2 * DAY), Some(MIDNIGHT + 4 * DAY), true)));
+    assert_eq!(found.checks.iter().map(|check| check.is_measured).collect::<Vec<_>>(), [true, false]);
+    // Before it was there.
+    assert_eq!(report(&store, MIDNIGHT - DAY, MIDNIGHT - 3_600), Vec::<String>::new());
+    // Of days that went without a sum nothing is known.
+    let mut less = store.clone();
+    less.facts.dropped = vec![(0, T0 + (MIDNIGHT + 3 * DAY) * SECOND)];
+    less.rows.retain(|row| row.slot_us >= T0 + (MIDNIGHT + 3 * DAY) * SECOND);
+    assert_eq!(report(&less, MIDNIGHT + 2 * DAY, MIDNIGHT + 4 * DAY).len(), 1);
+    store.facts.checks[0].1 = ended(3);
+    same_between(&store, (2, 4), &["docs"]);
+}
