@@ -194,7 +194,7 @@ async fn bytes(rows: u64) {
                 let packed =
                     monmon_postgres::pack(&store.target(), Some(noon_day().tomorrow().expect("a day")), None)
                         .await;
-                assert_eq!(packed.expect("packed").left, None);
+                assert_eq!(packed.expect("packed").left, []);
             }
             for table in ["measurement", "match"] {
                 tell_bytes(&store, table, &format!("{what}, {state}")).await;

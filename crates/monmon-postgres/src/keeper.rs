@@ -74,7 +74,8 @@ pub(crate) async fn keep(shared: Arc<Shared>, retention: Retention) {
         let seen = if begun.elapsed() < OTHERS_MAY_START { Seen::Ever } else { Seen::Lately };
         match run(&shared, let_go.then_some((&retention, seen)), let_go && runs >= pack_from).await {
             Ok(done) => {
-                if done.unpacked.is_some() {
+                // As long as others can be packed it is gone on with them.
+                if done.packed.is_empty() && !done.unpacked.is_empty() {
                     pack_from = runs.saturating_add(RUNS_UNTIL_PACKED_AGAIN);
                 }
                 if troubled {
@@ -171,7 +172,7 @@ fn tell(shared: &Shared, done: &Maintained) {
     if !done.packed.is_empty() {
         info!(%stage, indexes = done.packed.len(), "packed the indexes of days that are over");
     }
-    if let Some((index, why)) = &done.unpacked {
+    for (index, why) in &done.unpacked {
         info!(%stage, index, why, "an index could not be packed yet");
     }
     for (partition, why) in &done.left {

@@ -53,8 +53,8 @@ pub struct Maintained {
     pub days_deleted: u64,
     /// Indexes of days that are over, which were built once more without gaps.
     pub packed: Vec<String>,
-    /// One that could not be packed now, with the reason.
-    pub unpacked: Option<(String, String)>,
+    /// Those that could not be packed now, each with the reason.
+    pub unpacked: Vec<(String, String)>,
     /// Another is at it: what it does need not be done here.
     pub busy: bool,
     /// A transaction that has been writing for long keeps measurements from being rolled up.
@@ -118,7 +118,7 @@ pub(crate) async fn pack_days(target: &Target, within: Option<Duration>, done: &
             done.busy |= packed.busy;
         }
         Err(error) => {
-            done.unpacked = Some(("the indexes of days that are over".to_owned(), error.to_string()))
+            done.unpacked.push(("the indexes of days that are over".to_owned(), error.to_string()))
         }
     }
 }

@@ -35,6 +35,8 @@ const HOLD: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '15mi
     SET LOCAL statement_timeout = '10s'; SELECT monmon_maintenance_lock()";
 /// Of one run: ten years of days, each with its three, thrice over.
 const INDEXES_MAX: usize = 30_000;
+/// Of one run, each of which may wait for its time: what holds up so many holds up all.
+const LEFT_MAX: usize = 10;
 
 /// By this mark an index is known to be packed. It is set last, so that a run that was cut off is begun again; a table that
 /// takes the place of a day gets no comments with its indexes.
@@ -43,7 +45,7 @@ const MARK: &str = "Packed: built once more, without gaps, when its day was over
 /// When a day is over: its last measurements have come by then.
 const OVER: &str = "SELECT ((now() - interval '1 hour') AT TIME ZONE 'UTC')::date";
 
-/// The next index of earlier days that was not packed yet, or that a broken attempt left behind.
+/// The next index of earlier days that was not packed yet, or that a broken attempt left behind, but for those of these names.
 const NEXT: &str = "
     SELECT format('%I.%I', n.nspname, i.relname), format('%I.%I', n.nspname, p.relname),
            NOT x.indisvalid AS is_broken, pg_relation_size(i.oid)
@@ -56,6 +58,7 @@ const NEXT: &str = "
       AND right(p.relname, 8) < to_char($1::date, 'YYYYMMDD')
       AND CASE WHEN x.indisvalid THEN obj_description(i.oid, 'pg_class') IS DISTINCT FROM $2
                ELSE i.relname ~ '_cc(new|old)[0-9]*$' END
+      AND format('%I.%I', n.nspname, i.relname) <> ALL ($3)
     ORDER BY is_broken DESC, p.relname, i.relname
     LIMIT 1";
 
@@ -69,8 +72,8 @@ const USERS: &str = "
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Packed {
     pub indexes: Vec<String>,
-    /// One that could not be packed now, with the reason. Those after it were not tried.
-    pub left: Option<(String, String)>,
+    /// Those that could not be packed now, each with the reason.
+    pub left: Vec<(String, String)>,
     /// Another maintains this store.
     pub busy: bool,
 }
@@ -100,7 +103,7 @@ pub async fn pack(
         None => client.query_typed_one(OVER, &[]).await.and_then(|row| row.try_get(0)).map_err(sort)?,
     };
     let mut packed = Packed::default();
-    if next(client, before).await.map_err(sort)?.is_none() {
+    if next(client, before, &packed.left).await.map_err(sort)?.is_none() {
         return Ok(packed);
     }
     let keeper = connect(target).await?;
@@ -116,25 +119,28 @@ pub async fn pack(
         if packed.busy {
             break;
         }
-        let Some(index) = next(client, before).await.map_err(sort)? else { break };
+        let Some(index) = next(client, before, &packed.left).await.map_err(sort)? else { break };
         match pack_one(&connection, target, &index).await? {
             None if index.is_broken => {}
             None => packed.indexes.push(index.name),
-            Some(why) => {
-                packed.left = Some((index.name, why));
-                break;
-            }
+            Some(why) => packed.left.push((index.name, why)),
         }
         keeper.client.batch_execute("COMMIT").await.map_err(sort)?;
-        if within.is_some_and(|within| begun.elapsed() >= within) {
+        if packed.left.len() >= LEFT_MAX || within.is_some_and(|within| begun.elapsed() >= within) {
             break;
         }
     }
     Ok(packed)
 }
 
-async fn next(client: &Client, before: Date) -> Result<Option<Index>, tokio_postgres::Error> {
-    let asked: [(&(dyn ToSql + Sync), Type); 2] = [(&before, Type::DATE), (&MARK, Type::TEXT)];
+async fn next(
+    client: &Client,
+    before: Date,
+    left: &[(String, String)],
+) -> Result<Option<Index>, tokio_postgres::Error> {
+    let left: Vec<&str> = left.iter().map(|(name, _)| name.as_str()).collect();
+    let asked: [(&(dyn ToSql + Sync), Type); 3] =
+        [(&before, Type::DATE), (&MARK, Type::TEXT), (&left, Type::TEXT_ARRAY)];
     let rows = client.query_typed(NEXT, &asked).await?;
     let index = |row: &Row| {
         Ok(Index {

@@ -62,13 +62,8 @@ pub(crate) async fn pack(args: &StoreArgs) -> Exit {
             if packed.busy {
                 logs::say("another is maintaining this store");
             }
-            match packed.left {
-                Some((index, why)) => {
-                    logs::say(&format!("did not pack {index}: {why}"));
-                    Exit::Bad
-                }
-                None => Exit::Good,
-            }
+            packed.left.iter().for_each(|(index, why)| logs::say(&format!("did not pack {index}: {why}")));
+            if packed.left.is_empty() { Exit::Good } else { Exit::Bad }
         }
         Err(error) => {
             logs::say(&format!("monmon: {}", with_causes(&error)));

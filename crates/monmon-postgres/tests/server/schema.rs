@@ -92,13 +92,13 @@ async fn days_that_are_over_are_packed_once() {
     assert!(!packed.indexes.iter().any(|name| name.contains("20261123")), "the day is not over: {packed:?}");
     // Somebody reads the day, and goes on for longer than anybody would wait.
     let reader = client(&store.url).await;
-    reader.batch_execute("BEGIN; SELECT FROM monmon_measurement_20261123 LIMIT 1").await.expect("read");
+    reader.batch_execute("BEGIN; SELECT FROM monmon_match_20261123 LIMIT 1").await.expect("read");
     let first = pack(days[1]).await;
-    let left = first
-        .left
-        .as_ref()
-        .map(|(index, why)| index.contains("measurement_20261123") && why.ends_with("is in use"));
-    assert_eq!(left, Some(true), "{first:?}");
+    let in_use =
+        |(index, why): &(String, String)| index.contains("match_20261123") && why.ends_with("is in use");
+    assert!(!first.left.is_empty() && first.left.iter().all(in_use), "{first:?}");
+    // Those that come after are packed all the same.
+    assert!(first.indexes.iter().any(|name| name.contains("measurement_20261123")), "{first:?}");
     reader.batch_execute("COMMIT").await.expect("done");
     // Somebody maintains the store.
     reader.batch_execute("BEGIN; SELECT monmon_maintenance_lock()").await.expect("locked");
@@ -112,7 +112,7 @@ async fn days_that_are_over_are_packed_once() {
         client(&crate::support::with_schema(&setting("MONMON_TEST_POSTGRES_ADMIN"), &store.schema)).await;
     admin.batch_execute(broken).await.expect("broken");
     let packed = pack(days[1]).await;
-    assert_eq!(packed.left, None);
+    assert_eq!(packed.left, []);
     let all: Vec<_> =
         first.indexes.iter().chain(&packed.indexes).filter(|name| name.contains("20261123")).collect();
     assert_eq!(all.len(), 3, "{all:?}");
