@@ -60,7 +60,7 @@ const OFFSETS: &str = "SELECT topic, partition_id, lower(r), upper(r) - 1, pipel
     WHERE id >= monmon_uuid_floor($1) AND id < monmon_uuid_floor($2) \
     ORDER BY topic, partition_id, lower(r)";
 
-const TOPICS: &str = "SELECT DISTINCT topic FROM monmon_batch";
+const PARTITIONS: &str = "SELECT topic, partition_id, max(last_offset) FROM monmon_batch GROUP BY 1, 2";
 
 /// What a later schema has: days of which retention has dropped measurements, and sums to hold against the rows.
 const IS_THERE: &str = "SELECT to_regclass('monmon_rollup_checked') IS NOT NULL, \
@@ -93,13 +93,20 @@ pub async fn audit(
     read(client, window, reader).await.map_err(|error| StoreError::sort(&error, target.place()))
 }
 
-/// The topics of which batches are stored.
-pub async fn audit_topics(target: &Target) -> Result<Vec<String>, StoreError> {
+/// The topics and partitions of which batches are stored, each with its highest offset.
+pub async fn audit_partitions(target: &Target) -> Result<Vec<(String, i32, i64)>, StoreError> {
     let connection = connect(target).await?;
     check_schema(&connection.client, target).await?;
-    let rows = connection.client.query_typed(TOPICS, &[]).await;
-    let topics = rows.and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect());
-    topics.map_err(|error| StoreError::sort(&error, target.place()))
+    partitions(&connection.client).await.map_err(|error| StoreError::sort(&error, target.place()))
+}
+
+async fn partitions(client: &Client) -> Result<Vec<(String, i32, i64)>, Error> {
+    client.batch_execute(&begin(TIMEOUTS)).await?;
+    client.batch_execute(ONE_PROCESS).await?;
+    let rows = client.query_typed(PARTITIONS, &[]).await?;
+    let partitions = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))).collect();
+    client.batch_execute("COMMIT").await?;
+    partitions
 }
 
 async fn read(

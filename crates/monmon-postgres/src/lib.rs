@@ -32,7 +32,7 @@ mod twins;
 mod write;
 mod writer;
 
-pub use audit::{audit, audit_topics};
+pub use audit::{audit, audit_partitions};
 pub use dead_letters::DeadLetters;
 pub use error::StoreError;
 pub use incidents::IncidentReader;

@@ -48,7 +48,7 @@ const OFFSETS: &str = "SELECT topic, partition_id, r.first, r.last, pipeline, so
         FROM monmon_batch AS b CROSS JOIN json_each(b.offsets) AS run WHERE b.id >= ?1 AND b.id < ?2 \
     ) AS r ORDER BY topic, partition_id, r.first";
 
-const TOPICS: &str = "SELECT DISTINCT topic FROM monmon_batch";
+const PARTITIONS: &str = "SELECT topic, partition_id, max(last_offset) FROM monmon_batch GROUP BY 1, 2";
 
 const CHECKS: &str = "SELECT check_id, ended_at FROM monmon_check_span";
 
@@ -67,10 +67,11 @@ pub fn audit(path: &Path, window: AuditWindow, reader: &mut dyn AuditReader) -> 
     read(&connection, window, reader).map_err(|error| StoreError::sort(error, path))
 }
 
-/// The topics of which batches are stored.
-pub fn audit_topics(path: &Path) -> Result<Vec<String>, StoreError> {
+/// The topics and partitions of which batches are stored, each with its highest offset.
+pub fn audit_partitions(path: &Path) -> Result<Vec<(String, i32, i64)>, StoreError> {
     let connection = open_to_read(path)?;
-    all(&connection, TOPICS, &[], |row| row.get(0)).map_err(|error| StoreError::sort(error, path))
+    let partition = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+    all(&connection, PARTITIONS, &[], partition).map_err(|error| StoreError::sort(error, path))
 }
 
 fn read(connection: &Connection, window: AuditWindow, reader: &mut dyn AuditReader) -> rusqlite::Result<()> {

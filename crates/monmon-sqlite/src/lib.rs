@@ -22,7 +22,7 @@ mod status;
 mod store;
 mod twins;
 
-pub use audit::{audit, audit_topics};
+pub use audit::{audit, audit_partitions};
 pub use database::migrate;
 pub use dead_letters::DeadLetters;
 pub use error::{StoreError, StoreErrorKind};

@@ -51,7 +51,7 @@ pub(super) async fn ask(
 pub(super) fn hold(ledger: &mut Ledger, state: LogState) {
     let key = (state.topic.clone(), state.partition);
     let last = ledger.offsets.last(&key);
-    ledger.offsets.has_unread |= last.map_or(state.low, |last| last.saturating_add(1)) < state.high;
+    ledger.offsets.hold(&state);
     let Some(last) = last else {
         // It may have been committed before there was this store.
         let committed = state.committed.filter(|committed| *committed > 0);

@@ -15,6 +15,7 @@ mod service;
 mod tests;
 mod text;
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -142,7 +143,9 @@ async fn examine(args: &AuditArgs) -> Result<Report, String> {
     let states = match (&args.brokers, &args.group) {
         (Some(brokers), Some(group)) => {
             let properties = logs_of::properties(brokers, args.kafka_config.as_deref())?;
-            logs_of::ask(properties, group.clone(), topics(&args.store.store).await?).await?
+            let known = partitions(&args.store.store).await?;
+            let topics: BTreeSet<String> = known.into_iter().map(|(topic, ..)| topic).collect();
+            logs_of::ask(properties, group.clone(), topics.into_iter().collect()).await?
         }
         _ => Vec::new(),
     };
@@ -191,13 +194,13 @@ fn explained(error: &dyn std::error::Error, help: Option<&str>) -> String {
     }
 }
 
-async fn topics(url: &str) -> Result<Vec<String>, String> {
+async fn partitions(url: &str) -> Result<Vec<(String, i32, i64)>, String> {
     match store::parse(url)? {
-        Store::Postgres(target) => patiently(&target, monmon_postgres::audit_topics(&target))
+        Store::Postgres(target) => patiently(&target, monmon_postgres::audit_partitions(&target))
             .await
             .map_err(|error| explained(&error, error.help())),
         Store::Sqlite(path) => {
-            monmon_sqlite::audit_topics(&path).map_err(|error| explained(&error, error.help()))
+            monmon_sqlite::audit_partitions(&path).map_err(|error| explained(&error, error.help()))
         }
     }
 }
@@ -209,6 +212,9 @@ async fn load(url: &str, scope: Scope) -> Result<Ledger, String> {
         sums: scope.for_report.then_some((scope.since_us, scope.until_us)),
     };
     let mut ledger = Ledger::new(scope);
+    for (topic, partition, last) in partitions(url).await? {
+        ledger.offsets.know(topic, partition, last);
+    }
     match store::parse(url)? {
         Store::Postgres(target) => patiently(&target, monmon_postgres::audit(&target, window, &mut ledger))
             .await

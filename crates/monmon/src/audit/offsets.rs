@@ -29,12 +29,16 @@ pub(super) enum Way {
 #[derive(Debug, Default)]
 pub(super) struct Offsets {
     pub(super) ranges: u64,
+    /// The highest offset that was ever stored of each partition, also before the window; none where the log has none.
+    known: BTreeMap<(String, i32), Option<i64>>,
     /// By topic and partition, and by who has read them.
     read: BTreeMap<(String, i32), BTreeMap<Origin, Vec<Run>>>,
     /// Where the logs themselves stand, if they were asked.
     pub(super) logs: BTreeMap<(String, i32), LogState>,
     /// A log has more than is stored of it.
-    pub(super) has_unread: bool,
+    has_unread: bool,
+    /// A log has messages, and nothing of it was ever stored.
+    has_unseen: bool,
 }
 
 /// Offsets without a hole.
@@ -48,10 +52,52 @@ struct Run {
 }
 
 impl Offsets {
+    /// A partition of which batches are stored, within the window or not.
+    pub(super) fn know(&mut self, topic: String, partition: i32, last: i64) {
+        self.known.insert((topic, partition), Some(last));
+    }
+
+    /// What Kafka has of a partition.
+    pub(super) fn hold(&mut self, log: &LogState) {
+        let key = (log.topic.clone(), log.partition);
+        // What lies behind the log's end is of an older topic of this name.
+        let older = self.known.get(&key).copied().flatten().filter(|last| *last < log.high);
+        let last = self.last(&key).or(older);
+        let is_unread = last.map_or(log.low, |last| last.saturating_add(1)) < log.high;
+        self.has_unread |= is_unread;
+        self.has_unseen |= is_unread && last.is_none();
+        self.known.entry(key).or_insert(last);
+    }
+
+    /// Whether nothing can be on its way any more, of any check: nothing came through a log, or the logs say so.
+    pub(super) fn is_all_stored(&self) -> bool {
+        match self.logs.is_empty() {
+            true => self.known.is_empty(),
+            false => !self.has_unread,
+        }
+    }
+
+    /// Whether there is a partition of which nothing was ever read, and that may have messages: partitions are numbered from 0.
+    pub(super) fn has_unseen(&self) -> bool {
+        self.has_unseen || self.partitions() > self.known.len()
+    }
+
+    /// How many partitions there are, as far as is known.
+    fn partitions(&self) -> usize {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for (topic, partition) in self.known.keys() {
+            let upto = usize::try_from(*partition).unwrap_or(0).saturating_add(1);
+            counts.entry(topic).and_modify(|count| *count = upto.max(*count)).or_insert(upto);
+        }
+        counts.into_values().fold(0, usize::saturating_add)
+    }
+
     /// They come ordered by topic, partition and first offset.
     pub(super) fn add(&mut self, offsets: &AuditOffsets<'_>) {
         let AuditOffsets { topic, partition, pipeline, source, first, last, stored_us } = *offsets;
         self.ranges += 1;
+        let known = self.known.entry((topic.to_owned(), partition)).or_default();
+        *known = (*known).max(Some(last));
         let origin = Origin { pipeline: pipeline.to_owned(), source: source.to_owned() };
         let runs = self.read.entry((topic.to_owned(), partition)).or_default().entry(origin).or_default();
         match runs.last_mut() {
@@ -90,7 +136,7 @@ impl Offsets {
         match (is_behind, self.logs.is_empty()) {
             (true, _) => Way::Behind,
             (false, false) if !self.has_unread => Way::Stored,
-            (false, _) if self.read.len() > 1 => Way::Open,
+            (false, _) if self.partitions() > 1 => Way::Open,
             (false, _) => Way::Stored,
         }
     }

@@ -54,6 +54,8 @@ struct Store {
     offsets: Vec<(i32, i64, i64)>,
     /// Batches of one more partition: who read them, first and last offset, and when they were stored.
     batches: Vec<(&'static str, i64, i64, i64)>,
+    /// Partitions of which there are batches, within the window or not.
+    partitions: Vec<i32>,
     /// What Kafka said: a partition, the offset after its last, and the one that the group goes on from.
     logs: Vec<(i32, i64, i64)>,
     /// As `--settle`, in seconds.
@@ -265,6 +267,9 @@ impl Store {
             let stored_us = T0 + stored_s * SECOND;
             let (topic, partition, source, first, last) = ("t", 9, "events", *first, *last);
             ledger.offsets(&AuditOffsets { topic, partition, pipeline, source, first, last, stored_us });
+        }
+        for partition in &self.partitions {
+            ledger.offsets.know("t".to_owned(), *partition, 9);
         }
         for (partition, high, committed) in &self.logs {
             let (topic, partition, low) = ("t".to_owned(), *partition, 0);

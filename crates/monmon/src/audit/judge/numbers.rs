@@ -43,6 +43,9 @@ impl Judge {
             });
             return;
         }
+        if missing.is_empty() {
+            return;
+        }
         let passed = u32::try_from(number).map_or(i64::MAX, |number| self.passed_number(number));
         for (first, last) in missing {
             let parts = [
