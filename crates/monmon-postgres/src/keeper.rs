@@ -161,7 +161,7 @@ fn tell(shared: &Shared, done: &Maintained) {
     let stage = &shared.context.stage;
     debug!(%stage, ?done, "maintained");
     if let Some(until) = done.healed_from {
-        warn!(%stage, %until, "rollups were ahead of the database's clock, and are made again from yesterday on");
+        warn!(%stage, %until, "rollups were ahead of the database's clock, and are made again");
     }
     if !done.dropped.is_empty() || !done.thinned.is_empty() || done.days_deleted > 0 {
         info!(

@@ -117,9 +117,7 @@ pub(crate) async fn pack_days(target: &Target, within: Option<Duration>, done: &
             done.unpacked = packed.left;
             done.busy |= packed.busy;
         }
-        Err(error) => {
-            done.unpacked.push(("the indexes of days that are over".to_owned(), error.to_string()))
-        }
+        Err(error) => done.unpacked.push(("the indexes of days that are over".to_owned(), error.to_string())),
     }
 }
 

@@ -37,6 +37,7 @@ const MIGRATIONS: &[Migration] = migrations! {
     12 "contexts" "0012_contexts.sql"
     13 "uptime" "0013_uptime.sql"
     14 "upkeep" "0014_upkeep.sql"
+    15 "heal" "0015_heal.sql"
 };
 
 /// A migration that was applied by this call.

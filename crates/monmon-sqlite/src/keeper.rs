@@ -40,7 +40,7 @@ pub(crate) async fn keep(path: PathBuf, retention: Retention, context: StageCont
                     context.counters.state().set_rolled_until_age_seconds(age);
                 }
                 if let Some(until) = done.healed_from {
-                    warn!(%stage, %until, "rollups were ahead of the clock, and are made again from yesterday on");
+                    warn!(%stage, %until, "rollups were ahead of the clock, and are made again");
                 }
                 if done.others_keep_longer && !others_keep_longer {
                     warn!(%stage, "another sink of this file keeps some of it for longer; the longest times count");

@@ -21,6 +21,8 @@ use crate::seal::{Fault, day_faults, day_name, has_late, is_sealed, mark, seal};
 const STEPS_MAX: usize = 20_000;
 /// Between two steps, so that a sink that waits for the file gets it.
 pub(crate) const STEP_PAUSE: Duration = Duration::from_millis(1);
+/// So far back at least rollups are made again that were ahead of the clock.
+const HEALED_MIN: SignedDuration = SignedDuration::from_hours(35 * 24);
 /// Slots this much younger than all others may be those of a clock that is wrong.
 const GAP_MAX: SignedDuration = SignedDuration::from_hours(8 * 24);
 /// What is stored later than this after its slot is marked by the trigger in sql/sqlite/0008_rollups.sql.
@@ -172,14 +174,26 @@ impl State {
 }
 
 /// Rollups that are ahead of the clock were made while it was: what comes would not be rolled up until time has come so
-/// far. What came between the clock's correction and this was in time by the clock, and is not marked as late: its day, and
-/// the one before, are made again.
+/// far. What came between the clock's correction and this was in time by the clock, and is not marked as late. Nobody knows
+/// when that was: it is made again from the last day that has rollups on, and some more, since others may have been made
+/// between. Of a sealed day not all measurements are there to make it of.
 fn heal(connection: &mut Connection) -> rusqlite::Result<Option<Timestamp>> {
     let ahead = "SELECT rolled_until FROM monmon_rollup_state WHERE rolled_until > strftime('%Y-%m-%dT%H:%M:%f000Z', 'now')";
     let step = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let Some(was) = step.query_row(ahead, [], |row| time(row, 0)).optional()? else { return Ok(None) };
     let until: Timestamp = step.query_row(UNTIL, [], |row| time(row, 0))?;
-    set_rolled_until(&step, start_of(until, DAY) - DAY)?;
+    let today = start_of(until, DAY);
+    let day_of = |sql: &str, before: Timestamp| -> rusqlite::Result<Option<Timestamp>> {
+        let last = step.query_row(sql, params![floor(before)], |row| row.get::<_, String>(0)).optional()?;
+        Ok(last.map(|id| start_of(instant_of(&id), DAY)))
+    };
+    let rolled = "SELECT id FROM monmon_rollup_check_day WHERE id < ?1 ORDER BY id DESC LIMIT 1";
+    let sealed = "SELECT id FROM monmon_rollup_checked WHERE sealed_at IS NOT NULL AND id < ?1 ORDER BY id DESC LIMIT 1";
+    let mut from = day_of(rolled, today + DAY)?.unwrap_or_default().min(today - HEALED_MIN);
+    if let Some(sealed) = day_of(sealed, today)? {
+        from = from.max(sealed + DAY);
+    }
+    set_rolled_until(&step, from.min(today - DAY))?;
     step.commit()?;
     Ok(Some(was))
 }

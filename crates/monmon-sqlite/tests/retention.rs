@@ -262,6 +262,29 @@ async fn rollups_that_are_ahead_of_the_clock_are_made_again() {
     assert_eq!(faults(&rig), [""; 0]);
 }
 
+/// After the clock was set right nothing was rolled up for days, and what came in was in time.
+#[tokio::test]
+async fn days_are_made_again_from_the_last_one_that_has_rollups() {
+    let rig = Rig::new();
+    let now = Timestamp::now();
+    let days_ago = |days: i64| {
+        let mut row = measurement("docs", 9_000 - days.unsigned_abs());
+        row.scheduled_at = Timestamp::from_second(now.as_second() - 86_400 * days).expect("a time");
+        row.id = measurement_id(row.prober.id, row.check.id, row.scheduled_at, 1);
+        row
+    };
+    store(&rig, vec![days_ago(50)]).await;
+    maintain(&rig.path(), None, now).expect("maintained");
+    store(&rig, [48, 40, 9, 5, 3].map(days_ago).to_vec()).await;
+    let ahead = now + SignedDuration::from_hours(24 * 400);
+    let ahead =
+        format!("DELETE FROM monmon_rollup_late; UPDATE monmon_rollup_state SET rolled_until = '{ahead:.6}'");
+    rig.read().execute_batch(&ahead).expect("a clock that was wrong");
+    let done = maintain(&rig.path(), None, now).expect("maintained");
+    assert!(done.healed_from.is_some_and(|from| from > now), "{done:?}");
+    assert_eq!((faults(&rig), rig.count("monmon_rollup_day")), (Vec::new(), 6));
+}
+
 /// Of two sinks with one file none lets go of what the other one keeps.
 #[tokio::test]
 async fn of_several_sinks_the_longest_times_count() {

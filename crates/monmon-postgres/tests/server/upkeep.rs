@@ -1,5 +1,7 @@
 //! What keeps the upkeep in bounds: a clock that was wrong, several sinks, receipts of days that have gone.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use monmon_model::retention_id;
 use monmon_postgres::{maintain, retention_plan};
@@ -7,7 +9,7 @@ use monmon_stage::Retention;
 
 use crate::retention::{LATER, three_days};
 use crate::rollups::roll_up;
-use crate::support::{Store, store};
+use crate::support::{Running, Store, check, measurement, store};
 
 fn at(text: &str) -> Timestamp {
     text.parse().expect("a time")
@@ -30,6 +32,47 @@ async fn rollups_that_are_ahead_of_the_clock_are_made_again() {
     assert!(done.rolled_until.is_some_and(|until| until < now), "{done:?}");
     let done = maintain(&place.target(), None, now).await.expect("maintained");
     assert_eq!(done.healed_from, None);
+    place.gone().await;
+}
+
+/// After the clock was set right nothing was rolled up for days, and what came in was in time.
+#[tokio::test]
+async fn days_are_made_again_from_the_last_one_that_has_rollups() {
+    let place = Store::migrated().await;
+    let now = Timestamp::now();
+    let docs = check("docs", 60_000_000);
+    let days_ago = |days: u64| measurement(&docs, 100 - days, now - Duration::from_secs(86_400 * days));
+    let mut running = Running::at(&format!("url \"{}\"", place.url), false, now).await;
+    running.send(vec![days_ago(50)]).await;
+    running.resolved(1).await;
+    maintain(&place.target(), None, now).await.expect("maintained");
+    running.send([48, 40, 9, 5, 3].map(days_ago).to_vec()).await;
+    assert_eq!(running.end().await.1, 6);
+    let ahead = "UPDATE monmon_rollup_state SET rolled_until = now() + interval '400 days'";
+    place
+        .client
+        .batch_execute(&format!("DELETE FROM monmon_rollup_late; {ahead}"))
+        .await
+        .expect("a wrong clock");
+    let done = maintain(&place.target(), None, now).await.expect("maintained");
+    assert!(done.healed_from.is_some_and(|from| from > now), "{done:?}");
+    let faults = "monmon_rollup_check(current_date - 60, current_date + 1)";
+    assert_eq!((place.count(faults).await, place.count("monmon_rollup_day").await), (0, 6));
+
+    // How far back it goes, in days: not behind those of which measurements have gone, and to yesterday always.
+    let sealed = |days: i32| {
+        format!(
+            "INSERT INTO monmon_rollup_checked
+             SELECT monmon_uuid_floor(d::timestamp AT TIME ZONE 'UTC'), d, 1, now(), now()
+             FROM (SELECT (now() AT TIME ZONE 'UTC')::date - {days} AS d) AS s; "
+        )
+    };
+    let back = "SELECT (now() AT TIME ZONE 'UTC')::date - (rolled_until AT TIME ZONE 'UTC')::date FROM monmon_rollup_state";
+    for (made, days) in [(String::new(), 35), (sealed(20), 19), (sealed(1), 1)] {
+        let heal = format!("{made}{ahead}; SELECT monmon_rollup_heal()");
+        place.client.batch_execute(&heal).await.expect("healed");
+        assert_eq!(place.client.query_one(back, &[]).await.expect("a day").get::<_, i32>(0), days);
+    }
     place.gone().await;
 }
 
