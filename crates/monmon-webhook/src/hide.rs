@@ -78,7 +78,15 @@ mod tests {
             "unknown routing-key-9",
         ] {
             let shown = hidden.hide(said);
-            for secret in ["SECRETsecret", "value-1", "sword", "token-1234", "routing-key-9", "T0AB12", "dXNlcjpwYSRzd29yZA"] {
+            for secret in [
+                "SECRETsecret",
+                "value-1",
+                "sword",
+                "token-1234",
+                "routing-key-9",
+                "T0AB12",
+                "dXNlcjpwYSRzd29yZA",
+            ] {
                 assert!(!shown.contains(secret), "{shown}");
             }
         }

@@ -111,7 +111,12 @@ impl WebhookSink {
                 let mut body = Vec::new();
                 wire::encode(&measured.measurement, &mut body);
                 let measurement = &measured.measurement;
-                Some((measurement.check.id, What::Measurement(body), measurement.id.to_string(), "measurement"))
+                Some((
+                    measurement.check.id,
+                    What::Measurement(body),
+                    measurement.id.to_string(),
+                    "measurement",
+                ))
             }
             Item::Measurement(_) | Item::Rejected(_) => None,
         }

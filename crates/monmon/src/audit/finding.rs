@@ -92,6 +92,8 @@ kinds! {
     OffsetsNotProvable "offsets_not_provable" NotProvable "offsets that another reader stored, or that lie behind a newer beginning of their log";
     /// The group has committed offsets of a partition of which nothing was ever stored.
     CommittedNothingStored "committed_nothing_stored" NotProvable "partitions with committed offsets of which nothing is stored";
+    /// Boots of one prober that lived at the same time by its clock, and of which nothing else says so.
+    BootsOverlap "boots_overlap" NotProvable "boots of one prober that overlap: two processes at once, or a clock that was set back between them";
     /// A boot that gave no receipt.
     NoReceipts "no_receipts" NotProvable "boots that gave no receipt";
     /// Nothing is stored in the window.

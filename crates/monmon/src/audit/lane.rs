@@ -207,6 +207,13 @@ impl Lane {
         self.key(at_us).is_some_and(|key| self.stored.has(key))
     }
 
+    /// Whether another lane of the same definition took turns with this one: it has a slot before one of this, another one
+    /// behind that, and so on.
+    pub(super) fn takes_turns(&self, other: &Lane) -> bool {
+        let turns = [&self.stored, &other.stored, &self.stored, &other.stored];
+        turns.into_iter().try_fold(i64::MAX, |behind, stored| stored.before(behind)).is_some()
+    }
+
     pub(super) fn has_letter(&self, at_us: i64) -> bool {
         self.key(at_us).is_some_and(|key| self.letters.has(key))
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
+use super::lane::Lane;
 use super::ledger::{Boot, Ledger, Origin};
 
 /// Two boots that both show signs of life for longer than this are two processes.
@@ -27,7 +28,9 @@ pub(super) struct Life {
     pub(super) joined_us: Option<i64>,
     /// Of a boot without receipts: whether it lived so long that what is missing between its rows was lost on the way.
     pub(super) is_judged: bool,
-    /// Another boot of the same prober and source lived at the same time.
+    /// By the prober's clock, another boot of the same prober and source lived at the same time.
+    pub(super) overlaps: bool,
+    /// And it did: they took turns with the slots of a check.
     pub(super) is_shared: bool,
     /// The boots before and after it, of the same prober and source.
     pub(super) before: Option<u32>,
@@ -50,11 +53,14 @@ pub(super) fn lives(ledger: &Ledger) -> Vec<Life> {
             lives[pair[0] as usize].next = Some(pair[1]);
             lives[pair[1] as usize].before = Some(pair[0]);
             let begun_us = lives[pair[1] as usize].began_us;
-            // Both by the prober's clock; slots go their own way where that was set back.
+            // Both by the prober's clock, which may have been set back between them; slots go their own way then.
             let heard_us = ledger.boots[pair[0] as usize].receipts.last().map(|sum| sum.at_us);
             if heard_us.is_some_and(|heard_us| heard_us > begun_us.saturating_add(OVERLAP_US)) {
-                lives[pair[0] as usize].is_shared = true;
-                lives[pair[1] as usize].is_shared = true;
+                let is_shared = take_turns(ledger, pair[0], pair[1]);
+                for number in pair {
+                    let life = &mut lives[*number as usize];
+                    (life.overlaps, life.is_shared) = (true, life.is_shared || is_shared);
+                }
             }
         }
         if let Some(newest) = chain.last() {
@@ -70,6 +76,16 @@ pub(super) fn lives(ledger: &Ledger) -> Vec<Life> {
         *joined_us = joined_us.map(|at_us| at_us.max(lane.first_us));
     }
     lives
+}
+
+/// Whether both boots were there at once, whatever the clock did: after a clock was set back the slots of the earlier boot are
+/// stored already, so that the later one has none between them.
+fn take_turns(ledger: &Ledger, earlier: u32, later: u32) -> bool {
+    let lanes_of = |boot: u32| ledger.lanes.iter().filter(move |((of, _), _)| *of == boot);
+    let laters: BTreeMap<u32, &Lane> =
+        lanes_of(later).map(|((_, definition), lane)| (*definition, lane)).collect();
+    lanes_of(earlier)
+        .any(|((_, definition), lane)| laters.get(definition).is_some_and(|other| lane.takes_turns(other)))
 }
 
 fn alone(boot: &Boot, ledger: &Ledger) -> Life {

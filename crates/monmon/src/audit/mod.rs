@@ -37,9 +37,9 @@ pub(crate) use finding::Verdict;
 use ledger::Ledger;
 pub(crate) use ledger::Scope;
 use report::Report;
-pub(crate) use service::{Incident, Known, SHARES, Service, Services};
 #[cfg(test)]
 pub(crate) use service::Era;
+pub(crate) use service::{Incident, Known, SHARES, Service, Services};
 
 /// How far before and behind a window rows are read: what a receipt is about may reach over its ends.
 const REACH_US: i64 = 600_000_000;

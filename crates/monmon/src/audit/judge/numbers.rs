@@ -29,18 +29,15 @@ impl Judge {
             self.ledger.findings.add(Kind::NotProvableBefore, 1, || before);
         }
         let missing = self.sums(number, &life, &named);
-        if life.is_shared {
+        if life.overlaps {
             let message = match missing.iter().map(|(first, last)| last - first + 1).sum::<i64>() {
                 0 => None,
                 count => {
                     Some(format!("{count} of its numbers are not stored; the other's slots may stand there"))
                 }
             };
-            self.ledger.findings.add(Kind::SharedProber, 1, || Finding {
-                at: at(life.began_us),
-                message,
-                ..named
-            });
+            let kind = if life.is_shared { Kind::SharedProber } else { Kind::BootsOverlap };
+            self.ledger.findings.add(kind, 1, || Finding { at: at(life.began_us), message, ..named });
             return;
         }
         if missing.is_empty() {

@@ -179,6 +179,31 @@ fn slots_ahead_of_a_clock_that_was_set_back_are_no_second_process() {
 }
 
 #[test]
+fn a_clock_that_was_set_back_between_two_boots_is_no_second_process() {
+    for (end, message) in [
+        (End::Orderly, "18 of its numbers are not stored; the other's slots may stand there"),
+        (End::Killed, ""),
+    ] {
+        let mut store = Store::default();
+        let home = store.check("home", 10, None);
+        store.life(1, &[home], 0, 300, end);
+        // What the first boot has measured is stored already when the clock comes there once more.
+        store.life(1, &[home], 120, 420, End::Orderly);
+        let mut seen = std::collections::BTreeSet::new();
+        store.rows.retain(|row| seen.insert(row.id));
+        let report = store.audit();
+        assert_eq!(report.verdict, Verdict::NotProvable, "{}", told(&report));
+        let told = told(&report);
+        assert!(told.contains("boots_overlap 2") || end == End::Killed, "{told}");
+        assert!(told.contains(message), "{told}");
+        // A row that is lost is lost all the same.
+        store.rows.remove(3);
+        let report = store.audit();
+        assert_eq!((report.verdict, report.slots.missing), (Verdict::Broken, 1));
+    }
+}
+
+#[test]
 fn a_boot_of_which_nothing_is_stored_took_along_what_it_was_to_tell() {
     let mut store = Store::default();
     let home = store.check("home", 10, None);
