@@ -180,10 +180,7 @@ fn slots_ahead_of_a_clock_that_was_set_back_are_no_second_process() {
 
 #[test]
 fn a_clock_that_was_set_back_between_two_boots_is_no_second_process() {
-    for (end, message) in [
-        (End::Orderly, "18 of its numbers are not stored; the other's slots may stand there"),
-        (End::Killed, ""),
-    ] {
+    for end in [End::Orderly, End::Killed] {
         let mut store = Store::default();
         let home = store.check("home", 10, None);
         store.life(1, &[home], 0, 300, end);
@@ -193,13 +190,11 @@ fn a_clock_that_was_set_back_between_two_boots_is_no_second_process() {
         store.rows.retain(|row| seen.insert(row.id));
         let report = store.audit();
         assert_eq!(report.verdict, Verdict::NotProvable, "{}", told(&report));
-        let told = told(&report);
-        assert!(told.contains("boots_overlap 2") || end == End::Killed, "{told}");
-        assert!(told.contains(message), "{told}");
+        assert!(told(&report).contains("boots_overlap 2"), "{}", told(&report));
         // A row that is lost is lost all the same.
         store.rows.remove(3);
         let report = store.audit();
-        assert_eq!((report.verdict, report.slots.missing), (Verdict::Broken, 1));
+        assert_eq!((report.verdict, report.slots.missing), (Verdict::Broken, 1), "{}", told(&report));
     }
 }
 
