@@ -7,6 +7,8 @@ use tokio::runtime::Runtime;
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 use uuid::Uuid;
 
+use crate::services::eventually;
+
 /// How many ids one question asks for.
 const IDS_AT_ONCE: usize = 5_000;
 
@@ -84,8 +86,14 @@ impl Database {
         Ok(all)
     }
 
+    /// A server that recovers from the fault before this one is waited for.
+    pub(crate) fn is_up(&self) -> Result<()> {
+        eventually("database that answers", || Ok(self.server("SELECT 1").is_ok()))
+    }
+
     /// A session that stays open, to hold locks with; released when dropped.
     pub(crate) fn session(&self) -> Result<Session<'_>> {
+        self.is_up()?;
         let opened = self.runtime.block_on(async {
             let (client, connection) = tokio_postgres::connect(&self.url(&self.name), NoTls).await?;
             let mut tasks = tokio::task::JoinSet::new();

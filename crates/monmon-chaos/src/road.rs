@@ -148,6 +148,7 @@ impl<'a> Road<'a> {
             theatre.admin.create(&tag, shape.partitions, &shape.topic)?;
         }
         let database = Database::new(theatre.services.ports.postgres().0, &tag)?;
+        database.is_up()?;
         database.server(&format!("CREATE DATABASE {tag} OWNER app {}", shape.database))?;
         let journal = Journal::new(&oracle, &tag)?;
         let road = Road {
